@@ -1,0 +1,203 @@
+"""What was ordered, as typed, immutable values: the vocabulary that every other package shares.
+
+Nothing here reads a file, a clock or the kernel. Addresses are held in bulk as NumPy arrays, because a service may
+name a million of them; everything else is plain dataclasses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+Family = Literal[4, 6]
+Severity = Literal["error", "warning"]
+
+#: IPv6 addresses in bulk: two host-order halves, so that NumPy can sort and compare them.
+IPV6_DTYPE = np.dtype([("hi", np.uint64), ("lo", np.uint64)])
+#: IPv4 addresses in bulk, host order.
+IPV4_DTYPE = np.dtype(np.uint32)
+
+
+class Action(StrEnum):
+    """What happens to a packet that a policy matches; ordered by strictness in `STRICTNESS`."""
+
+    OBSERVE = "observe"
+    REJECT = "reject"
+    DROP = "drop"
+
+
+#: The strictest of several actions acts (contract, section 2).
+STRICTNESS = {Action.OBSERVE: 0, Action.REJECT: 1, Action.DROP: 2}
+
+
+class Direction(StrEnum):
+    """Which end of a packet a policy judges: `to` the service, `from` it, or both."""
+
+    TO = "to"
+    FROM = "from"
+    BOTH = "both"
+
+
+class State(StrEnum):
+    """What the policy file says of itself; what it amounts to now is the engine's to say."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RESCINDED = "rescinded"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where in a file something stands; line and column count from 1. Prints as `file:line:column`."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing that is wrong in an input file, with its place, a stable code, and what would be right."""
+
+    place: Place
+    code: str
+    message: str
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.code}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Instant:
+    """A point in time in whole seconds since 1970-01-01T00:00:00Z, with the order's own wording and zone.
+
+    `zone` is an IANA name (RFC 9557) or None where the order gave an offset only.
+    """
+
+    epoch: int
+    text: str = field(compare=False)
+    zone: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Transport:
+    """What a packet's transport header must say: an IP protocol, and ports where the protocol has them.
+
+    `protocol` is the IANA number, None for any protocol at all, and 1 for `icmp`, which means ICMPv4 in IPv4 and
+    ICMPv6 in IPv6. `first` and `last` are inclusive ports, both None where any port (or none) will do.
+    """
+
+    protocol: int | None
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def port_limited(self) -> bool:
+        """Whether a port decides; later fragments, which carry none, then pass."""
+        return self.first is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """Inclusive address ranges of one family in the order of their source, overlaps and duplicates included.
+
+    `first` and `last` are arrays of shape (n,) of IPV4_DTYPE or IPV6_DTYPE, `line` of int32: the line each range
+    stands on in `file`. All are read-only.
+    """
+
+    family: Family
+    first: NDArray[np.generic]
+    last: NDArray[np.generic]
+    line: NDArray[np.int32]
+    file: str
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """Addresses together with the transports that reach the service there: every pair of the two is meant."""
+
+    ranges: tuple[Ranges, ...]
+    transports: tuple[Transport, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """A named set of endpoints. `digest` is over the parsed meaning, lists included."""
+
+    name: str
+    title: str
+    endpoints: tuple[Endpoint, ...]
+    digest: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who ordered it, and how to find the paper."""
+
+    authority: str
+    reference: str
+    issued: str
+    received: Instant | None = None
+    ticket: str | None = None
+    contact: str | None = None
+    url: str | None = None
+    basis: str | None = None
+    text: str | None = None
+    document_sha256: str | None = None
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """From when (inclusive) until when (exclusive), and from when on somebody must look at it again."""
+
+    start: Instant
+    until: Instant | None = None
+    review_by: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Which services, what happens to their packets, judged at which end."""
+
+    services: tuple[str, ...]
+    action: Action
+    direction: Direction = Direction.TO
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """One revision of one order, as its file says it.
+
+    `meaning` is a digest over everything parsed (comments and layout aside): two revisions with equal meaning are
+    the same order. `services` holds what `block.services` names, resolved.
+    """
+
+    id: str
+    title: str
+    revision: int
+    order: Order
+    effective: Effective
+    state: State
+    block: Block
+    services: Mapping[str, Service]
+    labels: Mapping[str, str]
+    meaning: str
+    place: Place
