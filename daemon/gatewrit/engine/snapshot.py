@@ -1,0 +1,128 @@
+"""What the engine knows at one moment, as an immutable value: all that any face of the daemon is ever given.
+
+The API, the control socket and the page see nothing else, so that they can never disagree with each other, never wait
+for the kernel, and can move to a process of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatewrit.policy.model import Effective, Fault, Order, Severity
+
+
+class Enforcement(StrEnum):
+    """The verdict over the gateway, worst first: the first that holds is the one that is shown."""
+
+    FAILED = "failed"
+    DRIFTED = "drifted"
+    DEGRADED = "degraded"
+    STARTING = "starting"
+    IN_SYNC = "in_sync"
+
+
+class PolicyState(StrEnum):
+    """What a policy amounts to now; the first that fits (contract, section 4)."""
+
+    RESCINDED = "rescinded"
+    LAPSED = "lapsed"
+    OUT_OF_SCOPE = "out_of_scope"
+    SUSPENDED = "suspended"
+    SCHEDULED = "scheduled"
+    IN_FORCE = "in_force"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a person should know; `since` is in epoch seconds, `action` says what to do about it."""
+
+    code: str
+    severity: Severity
+    message: str
+    action: str
+    since: int
+    policy: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """One policy as shown. What no revision could be read of is None. `addresses` counts distinct ones per family."""
+
+    id: str
+    title: str | None
+    revision: int | None
+    order: Order | None
+    effective: Effective | None
+    state: PolicyState
+    action: str | None
+    direction: str | None
+    services: tuple[str, ...]
+    packets: int
+    bytes: int
+    addresses_ipv4: int
+    addresses_ipv6: int
+    in_force_since: int | None
+    problem: Problem | None
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesetView:
+    """The ruleset that the kernel last confirmed. Instants in epoch seconds, None before the first."""
+
+    generation: int
+    digest: str | None
+    applied_at: int | None
+    verified_at: int | None
+    segments_ipv4: int
+    segments_ipv6: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A pass over the kernel that is under way: `done` of `total` steps of `activity`, begun at `since`."""
+
+    activity: str
+    done: int
+    total: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that is shown. `policies` is sorted by id; `next_change` is when a policy next starts or ends.
+
+    `drift_total` counts the repairs since the start.
+    """
+
+    gateway: str
+    version: str
+    started_at: int
+    enforcement: Enforcement
+    ruleset: RulesetView
+    policies: tuple[PolicyView, ...]
+    problems: tuple[Problem, ...]
+    next_change: int | None = None
+    progress: Progress | None = None
+    drift_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reload or an apply came to. `ok` means: read, applied and read back; faults may still have been found.
+
+    `changed` counts the objects and elements that were changed in the kernel; `sentence` tells a person.
+    """
+
+    ok: bool
+    generation: int
+    changed: int
+    faults: tuple[Fault, ...]
+    sentence: str
