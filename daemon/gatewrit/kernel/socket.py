@@ -1,0 +1,254 @@
+"""The netlink socket: reads the whole table back consistently, and commits transactions. The only user of pyroute2.
+
+A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending
+happens in a thread, because the kernel works the batch off inside the call, and the daemon must answer meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ERROR
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
+from pyroute2.netlink.nlsocket import NetlinkRequest
+
+from gatewrit.kernel import messages, wire
+from gatewrit.kernel.ruleset import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from gatewrit.kernel.messages import Message
+    from gatewrit.kernel.transaction import Actual, ActualCounter, Transaction
+
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NLMSGHDR = struct.Struct("=IHHII")
+_NFGENMSG = struct.Struct("=BB")
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+_SO_SNDBUFFORCE = 32
+#: NFNL_BATCH_GENID: the batch is refused with ERESTART unless the ruleset is still at this generation.
+_BATCH_GENID = 1
+
+#: How often a dump is tried again because somebody changed the ruleset meanwhile.
+_READ_ATTEMPTS = 20
+
+
+class KernelError(Exception):
+    """The kernel refused, or could not be asked. `errno` is its reason, `operation` what was tried."""
+
+    def __init__(self, code: int, operation: str) -> None:
+        self.errno = code
+        self.operation = operation
+        super().__init__(f"{operation}: {os.strerror(code)} ({errno.errorcode.get(code, code)})")
+
+
+class Kernel(Protocol):
+    """What the engine asks of a kernel; the real one is `NftSocket`, the tests' fake behaves alike."""
+
+    async def read(self) -> Actual:
+        """Read the whole table at one generation."""
+
+    async def counters(self) -> Mapping[str, ActualCounter]:
+        """Read only the counters."""
+
+    async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
+        """Carry out all of it or nothing; with `generation`, only if nobody changed anything since.
+
+        Raises `KernelError`, with ERESTART if somebody did. ENOBUFS may mean that it was done all the same: read back.
+        """
+
+
+@dataclass
+class _Raw:
+    """A message that was encoded already, in the shape that pyroute2's requests expect."""
+
+    kind: int
+    flags: int
+    body: bytes
+    data: bytes = b""
+    header: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.header.update(type=self.kind, flags=self.flags)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        return {"header": self.header}[key]
+
+    def reset(self) -> None:
+        """Nothing is kept between encodings."""
+
+    def encode(self) -> None:
+        """Put the netlink header (struct nlmsghdr) in front."""
+        head = self.header
+        length = _NLMSGHDR.size + len(self.body)
+        fields = (length, head["type"], head["flags"], head["sequence_number"], head["pid"])
+        self.data = _NLMSGHDR.pack(*fields) + self.body + bytes(-length % 4)
+
+
+def _nfgenmsg(resource: int = 0, family: int = messages.NFPROTO_INET) -> bytes:
+    """Encode struct nfgenmsg: family, version, resource id."""
+    return _NFGENMSG.pack(family, 0) + resource.to_bytes(2, "big")
+
+
+def _parse(data: bytes, offset: int, _length: int) -> dict[str, Any]:
+    """Take one message out of a datagram for pyroute2, leaving its attributes undecoded."""
+    length, kind, flags, sequence, _ = _NLMSGHDR.unpack_from(data, offset)
+    header: dict[str, Any] = {"type": kind, "flags": flags, "sequence_number": sequence, "error": None}
+    body = data[offset + _NLMSGHDR.size : offset + length]
+    if kind == NLMSG_ERROR:
+        code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+        header["error"] = NetlinkError(code) if code else None
+    return {"header": header, "payload": body[_NFGENMSG.size + 2 :]}
+
+
+class NftSocket:
+    """A netlink socket bound to the network namespace that it was made in.
+
+    Use as `async with NftSocket() as kernel`, inside a running event loop. Needs CAP_NET_ADMIN over the namespace.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = AsyncNFTSocket()
+
+    async def __aenter__(self) -> Self:
+        await self._netlink.setup_endpoint()
+        # Errors then carry only the header of the message that they are about, not 60 kB of elements.
+        self._netlink.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._netlink.close()
+
+    async def read(self) -> Actual:
+        """Read the whole table at one generation; raises `KernelError` (EAGAIN where it never holds still)."""
+        for attempt in range(_READ_ATTEMPTS):
+            try:
+                before = await self.generation()
+                answers = await self._dump_all(before)
+                if answers is not None and await self.generation() == before:
+                    return await asyncio.to_thread(messages.decode, answers)
+            except KernelError as error:
+                # ENOENT: a set or the table went away between two questions.
+                if error.errno not in {errno.EINTR, errno.ENOENT, errno.EAGAIN}:
+                    raise
+            await asyncio.sleep(0.001 * 2 ** min(attempt, 7))
+        raise KernelError(errno.EAGAIN, "read the table while others keep changing the ruleset")
+
+    async def counters(self) -> Mapping[str, ActualCounter]:
+        """Read only the counters."""
+        payloads = await self._dump(messages.GETOBJ)
+        found = (messages.decode_counter(payload) for payload in payloads)
+        return {counter.name: counter for counter in found if counter is not None}
+
+    async def generation(self) -> int:
+        """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
+        request = self._request(messages.request(messages.GETGEN), NLM_F_REQUEST)
+        answers = [payload async for payload in self._ask(request, "ask for the generation")]
+        return wire.number(wire.attributes(answers[0])[1])
+
+    async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
+        """Carry out all of it or nothing, acknowledged; see `Kernel.commit`."""
+        encoded = await asyncio.to_thread(
+            lambda: [message for operation in transaction.operations for message in messages.encode(operation)]
+        )
+        if not encoded:
+            return
+        self._drain()
+        last = self._request(encoded[-1], NLM_F_REQUEST | NLM_F_ACK)
+        await last.prepare()
+        head = _NLMSGHDR.unpack_from(last.msg.data)
+        sequence, pid = head[3], head[4]
+        genid = b"" if generation is None else wire.be32(_BATCH_GENID, generation)
+        marks = [(_BATCH_BEGIN, _nfgenmsg(messages.SUBSYSTEM, 0) + genid)]
+        parts = [_frame(kind, NLM_F_REQUEST, sequence, pid, body) for kind, body in marks]
+        for message in encoded[:-1]:
+            kind = messages.SUBSYSTEM << 8 | message.kind
+            parts.append(_frame(kind, NLM_F_REQUEST | message.flags, sequence, pid, _nfgenmsg() + message.payload))
+        parts.append(last.msg.data)
+        parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
+        await self._send(b"".join(parts))
+        async for _ in self._answers(last, "commit a transaction"):
+            pass
+
+    async def _send(self, data: bytes) -> None:
+        endpoint = self._netlink.socket
+        _make_room(endpoint, len(data))
+        try:
+            await asyncio.to_thread(endpoint.send, data)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, f"send {len(data)} bytes to the kernel") from error
+
+    def _drain(self) -> None:
+        """Forget answers that nobody waited for: the further errors of a batch that failed."""
+        leftovers = self._netlink.msg_queue.queues[0]
+        while not leftovers.empty():
+            leftovers.get_nowait()
+
+    def _request(self, message: Message, flags: int) -> NetlinkRequest:
+        body = _nfgenmsg() + message.payload
+        raw = _Raw(messages.SUBSYSTEM << 8 | message.kind, flags | message.flags, body)
+        return NetlinkRequest(self._netlink, raw, parser=_parse)
+
+    async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:
+        request = self._request(messages.request(kind, name), NLM_F_REQUEST | NLM_F_DUMP)
+        what = f"read {name or 'the table'}"
+        return tuple([payload async for payload in self._ask(request, what)])
+
+    async def _ask(self, request: NetlinkRequest, what: str) -> AsyncIterator[bytes]:
+        await request.prepare()
+        await self._send(request.msg.data)
+        async for payload in self._answers(request, what):
+            yield payload
+
+    async def _answers(self, request: NetlinkRequest, what: str) -> AsyncIterator[bytes]:
+        try:
+            async for message in request.response():
+                if message["header"]["flags"] & NLM_F_DUMP_INTR:
+                    raise KernelError(errno.EINTR, what)
+                yield message["payload"]
+        except NetlinkError as error:
+            raise KernelError(error.code, what) from error
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, what) from error
+
+    async def _dump_all(self, generation: int) -> messages.Answers | None:
+        tables = await self._dump(messages.GETTABLE)
+        if not any(wire.text(wire.attributes(table).get(1, b"")) == TABLE for table in tables):
+            return messages.Answers(generation, tables)
+        sets = await self._dump(messages.GETSET)
+        names = [wire.text(parts[2]) for parts in map(wire.attributes, sets) if wire.text(parts[1]) == TABLE]
+        objects = await self._dump(messages.GETOBJ)
+        return messages.Answers(
+            generation,
+            tables,
+            await self._dump(messages.GETCHAIN),
+            await self._dump(messages.GETRULE),
+            sets,
+            objects,
+            await self._dump(messages.GETFLOWTABLE),
+            {name: await self._dump(messages.GETSETELEM, name) for name in names},
+        )
+
+
+def _frame(kind: int, flags: int, sequence: int, pid: int, body: bytes) -> bytes:
+    length = _NLMSGHDR.size + len(body)
+    return _NLMSGHDR.pack(length, kind, flags, sequence, pid) + body + bytes(-length % 4)
+
+
+def _make_room(endpoint: socket.socket, size: int) -> None:
+    """Grow the send buffer so that a batch fits one `sendmsg`; outside the first user namespace as far as it goes."""
+    # The kernel doubles what is asked for, and keeps 32 bytes of it to itself (net/netlink/af_netlink.c).
+    if endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= size + 64:
+        return
+    try:
+        endpoint.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
+    except PermissionError:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

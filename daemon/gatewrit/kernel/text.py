@@ -1,0 +1,179 @@
+"""The ruleset in nft's own language: what `gatewrit render` prints, and what `nft -f` loads into the same ruleset.
+
+Time is printed as integer epoch seconds: nft's date text is local time, ambiguous in autumn, and wraps after 2261.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from typing import TYPE_CHECKING
+
+from gatewrit.kernel.elements import Verdict
+from gatewrit.kernel.ruleset import (
+    IPV4,
+    IPV6,
+    PROTOCOL,
+    TABLE,
+    TABLE_COMMENT,
+    Before,
+    ByMap,
+    Chain,
+    Count,
+    Counter,
+    Field,
+    InSet,
+    KeyType,
+    ProtocolIs,
+    Reject,
+    Rule,
+    Ruleset,
+    Set,
+    SetSpec,
+    Statement,
+    padded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatewrit.kernel.elements import Elements
+
+#: Words that nft's grammar knows itself, so that a host without /etc/protocols reads them too.
+_PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah"} | {
+    58: "icmpv6",
+    108: "comp",
+    132: "sctp",
+    136: "udplite",
+}
+
+
+def script(ruleset: Ruleset) -> str:
+    """Print the whole table; loading it replaces what the table held, in one transaction."""
+    lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", "", f"table inet {TABLE} {{"]
+    lines += [f"\tcomment {_quote(TABLE_COMMENT)}"]
+    blocks = (
+        *(_counter(counter) for _, counter in sorted(ruleset.counters.items())),
+        *(_set(each) for _, each in sorted(ruleset.sets.items())),
+        *(_chain(chain) for chain in ruleset.chains.values()),
+    )
+    for block in blocks:
+        lines.append("")
+        lines += [f"\t{line}" for line in block]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def digest(ruleset: Ruleset) -> str:
+    """Give `sha256:…` over the printed ruleset: equal digests, equal enforcement."""
+    return "sha256:" + hashlib.sha256(script(ruleset).encode()).hexdigest()
+
+
+def rule(value: Rule) -> str:
+    """Print one rule."""
+    words = [_statement(statement) for statement in value.statements]
+    return " ".join(words + ([f"comment {_quote(value.comment)}"] if value.comment else []))
+
+
+def spec(value: SetSpec) -> list[str]:
+    """Print what a set is, without its elements."""
+    key = " . ".join(part.name for part in value.key)
+    lines = [f"type {key} : verdict" if value.verdicts else f"type {key}"]
+    if value.interval:
+        lines.append("flags interval")
+    if value.comment:
+        lines.append(f"comment {_quote(value.comment)}")
+    return lines
+
+
+def elements(value: Elements, key: tuple[KeyType, ...]) -> Iterator[str]:
+    """Print each element: `206.51.26.0/24 : goto to.class.…`, `tcp . 3101`."""
+    for first, last, verdict in value.rows():
+        keys = [_range(first, last, key[0])] if len(key) == 1 else [" . ".join(_concatenation(first, last, key))]
+        for text in keys:
+            yield text if verdict is None else f"{text} : {verdict}"
+
+
+def hook(chain: Chain) -> str | None:
+    """Print where a base chain is attached."""
+    if chain.hook is None:
+        return None
+    return f"type filter hook {chain.hook.name} priority {chain.hook.priority}; policy accept;"
+
+
+def _counter(value: Counter) -> list[str]:
+    body = [f"\tcomment {_quote(value.comment)}"] if value.comment else []
+    return [f"counter {value.name} {{", *body, "}"]
+
+
+def _set(value: Set) -> list[str]:
+    kind = "map" if value.spec.verdicts else "set"
+    lines = [f"{kind} {value.spec.name} {{", *(f"\t{line}" for line in spec(value.spec))]
+    if len(value.elements):
+        printed = list(elements(value.elements, value.spec.key))
+        lines.append("\telements = {")
+        lines += [f"\t\t{element}," for element in printed]
+        lines.append("\t}")
+    return [*lines, "}"]
+
+
+def _chain(value: Chain) -> list[str]:
+    attached = hook(value)
+    lines = [f"chain {value.name} {{"]
+    lines += [f"\tcomment {_quote(value.comment)}"] if value.comment else []
+    lines += [f"\t{attached}"] if attached else []
+    return [*lines, *(f"\t{rule(each)}" for each in value.rules), "}"]
+
+
+def _statement(statement: Statement) -> str:
+    match statement:
+        case InSet(key, name):
+            return f"{_key(key)} @{name}"
+        case ByMap(key, name):
+            return f"{_key(key)} vmap @{name}"
+        case ProtocolIs(protocol):
+            return f"meta l4proto {_protocol(protocol)}"
+        case Before(epoch):
+            return f"meta time < {epoch}"
+        case Count(counter):
+            return f"counter name {counter}"
+        case Reject(reset):
+            return "reject with tcp reset" if reset else "reject with icmpx admin-prohibited"
+        case Verdict():
+            return str(statement)
+
+
+def _key(key: tuple[Field, ...]) -> str:
+    return " . ".join(part.nft for part in key)
+
+
+def _quote(comment: str) -> str:
+    """Quote for nft, which knows no escapes inside quotes: what it can't hold is left out."""
+    return '"' + comment.replace('"', "'").replace("\n", " ") + '"'
+
+
+def _concatenation(first: bytes, last: bytes, key: tuple[KeyType, ...]) -> Iterator[str]:
+    offset = 0
+    for part in key:
+        yield _range(first[offset : offset + part.length], last[offset : offset + part.length], part)
+        offset += padded(part.length)
+
+
+def _range(first: bytes, last: bytes, part: KeyType) -> str:
+    if part in {IPV4, IPV6}:
+        return _addresses(first, last)
+    low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
+    if part is PROTOCOL:
+        return _protocol(low)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _addresses(first: bytes, last: bytes) -> str:
+    low, high = (IPv4Address(first), IPv4Address(last)) if len(first) == 4 else (IPv6Address(first), IPv6Address(last))
+    if low == high:
+        return str(low)
+    networks = list(summarize_address_range(low, high))
+    return str(networks[0]) if len(networks) == 1 else f"{low}-{high}"
+
+
+def _protocol(number: int) -> str:
+    return _PROTOCOLS.get(number, str(number))
