@@ -6,6 +6,7 @@ for the kernel, and can move to a process of their own.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -95,11 +96,34 @@ class Progress:
     since: int
 
 
+#: Upper bounds in seconds: one changed element takes milliseconds, a first load of a million some seconds.
+APPLY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How long something took, over all times it was done: Prometheus' cumulative buckets as a value.
+
+    `counts` has one number for each of `bounds`, the observations not above it, and a last one for all of them.
+    """
+
+    bounds: tuple[float, ...] = APPLY_BOUNDS
+    counts: tuple[int, ...] = (0,) * (len(APPLY_BOUNDS) + 1)
+    total: float = 0.0
+
+
+def observed(histogram: Histogram, seconds: float) -> Histogram:
+    """Return `histogram` with one more observation."""
+    first = bisect_left(histogram.bounds, seconds)
+    counts = tuple(count + (index >= first) for index, count in enumerate(histogram.counts))
+    return Histogram(histogram.bounds, counts, histogram.total + seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that is shown. `policies` is sorted by id; `next_change` is when a policy next starts or ends.
 
-    `drift_total` counts the repairs since the start.
+    `drift_total` counts the repairs since the start, `apply_duration` the passes that changed something.
     """
 
     gateway: str
@@ -112,6 +136,7 @@ class Snapshot:
     next_change: int | None = None
     progress: Progress | None = None
     drift_total: int = 0
+    apply_duration: Histogram = Histogram()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,232 @@
+"""HTTP as we speak it on the wire: RFC 9457 for every error, headers on every answer, time and size limits.
+
+aiohttp answers what isn't HTTP as plain text, logs the client's address with it and waits without end for slow
+requests; `Connection` and the middlewares here replace just that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import re
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import hdrs, web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.web_request import BaseRequest
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger()
+
+#: Connections at once; the newest is refused, so that the ones that a NOC keeps open stay.
+CONNECTIONS = 256
+#: Seconds for a request's head to arrive, for one request from then on, and for the next one to begin.
+HEAD_SECONDS = 10.0
+REQUEST_SECONDS = 60.0
+IDLE_SECONDS = 75.0
+#: What the longest look-up needs, with room. A request has no body.
+PROTOCOL = {
+    "max_line_size": 4096,
+    "max_field_size": 4096,
+    "max_headers": 64,
+    "lingering_time": 1.0,
+    "keepalive_timeout": IDLE_SECONDS,
+    "access_log": None,
+}
+
+#: Sent with every answer. What is shown changes within seconds, so nothing may be stored without being asked for again.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_LOOPBACK_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
+
+
+class RequestError(Exception):
+    """A request that can't be answered as asked; becomes problem+json. `code` is for programs, `detail` for people."""
+
+    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.more = more
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
+    """Return an error as RFC 9457 has it. `about:blank` says that the title is the status code's own."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+    body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+    return web.Response(status=status, body=body, content_type="application/problem+json")
+
+
+async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Put our headers on an answer that is about to be sent."""
+    del request
+    put_headers(response)
+
+
+def put_headers(response: web.StreamResponse) -> None:
+    """Put our headers on an answer, one of them in place of aiohttp's version banner."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers[hdrs.SERVER] = "gatewrit"
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into problem+json, without telling the inside of a fault to the client."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.patience(REQUEST_SECONDS)
+    try:
+        return await handler(request)
+    except RequestError as error:
+        return problem(error.status, error.code, error.detail, **error.more)
+    except web.HTTPException as error:
+        return from_exception(error)
+    except Exception:
+        # Neither the query, which may hold a look-up, nor who asked: only which route failed.
+        resource = request.match_info.route.resource
+        log.exception("http.failed", route=resource.canonical if resource else None)
+        return problem(500, "internal", "The daemon made a mistake answering this; its log says more.")
+
+
+@web.middleware
+async def check_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what asks for another host, which DNS rebinding does, and what brings a body."""
+    hosts = request.headers.getall(hdrs.HOST, [])
+    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
+        raise RequestError(400, "host", "An HTTP/1.1 request has one Host header.")
+    if hosts and not _over_unix(request) and not _is_ours(hosts[0]):
+        raise RequestError(
+            421, "wrong_host", "This gateway answers to loopback names and addresses only, not to this Host header."
+        )
+    if request.can_read_body:
+        response = problem(400, "body", "A request has no body here: everything is read-only.")
+        response.force_close()
+        return response
+    return await handler(request)
+
+
+def from_exception(error: web.HTTPException) -> web.Response:
+    """Return aiohttp's own errors (no such route, no such method, …) as problem+json, their headers kept."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = problem(405, "method", f"Read-only: {allowed} will do. Changes go through the command line.")
+        response.headers[hdrs.ALLOW] = allowed
+        return response
+    if isinstance(error, web.HTTPNotFound):
+        return problem(404, "not_found", "There is nothing here. Start at / or /v1/status.")
+    return problem(error.status, "http", HTTPStatus(error.status).description or "The request was refused.")
+
+
+class Connection(web.RequestHandler):
+    """One client's connection, with a deadline for whatever it is doing."""
+
+    def __init__(self, server: web.Server, open_now: set[Connection], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, **PROTOCOL)  # type: ignore[arg-type]
+        self._clock = loop
+        self._open_now = open_now
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or drop it if there are too many."""
+        super().connection_made(transport)
+        self._open_now.add(self)
+        if len(self._open_now) > CONNECTIONS and isinstance(transport, asyncio.Transport):
+            transport.abort()
+        self.patience(HEAD_SECONDS)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection and its deadline."""
+        self._open_now.discard(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def patience(self, seconds: float) -> None:
+        """From now on, wait this long for the client before hanging up."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._clock.call_later(seconds, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what couldn't be read as HTTP. The parser's message quotes the request, so it isn't repeated."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: no other can follow")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("http.failed", route=None, exc_info=exc)
+            response = problem(status, "internal", "The daemon made a mistake answering this; its log says more.")
+        else:
+            response = problem(status, "not_http", "This isn't a valid HTTP request, or its head is too large.")
+        response.force_close()
+        put_headers(response)  # it was never routed, so that the application's own signal doesn't reach it
+        return response
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; from then on the next request may take its time."""
+        if isinstance(resp, web.HTTPException):  # raised before the middlewares: an Expect that can't be met
+            resp = from_exception(resp)
+            resp.force_close()
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            if self.transport is not None:
+                self.patience(IDLE_SECONDS)
+
+
+def _over_unix(request: web.Request) -> bool:
+    sock = request.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
+
+
+def _is_ours(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = (match["v6"] or match["name"]).lower().removesuffix(".")
+    if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
