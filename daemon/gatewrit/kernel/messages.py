@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.kernel import elements, expressions, wire
 from gatewrit.kernel.ruleset import (
+    HOOK_NUMBERS,
     KEY_TYPES,
     TABLE,
     TABLE_COMMENT,
@@ -67,7 +68,7 @@ NF_ACCEPT = 1
 
 #: Comment types in userdata (libnftnl's udata.h): 0 everywhere but in sets.
 _COMMENT, _SET_COMMENT = 0, 7
-_HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output"}
+_HOOKS = {number: name for name, number in HOOK_NUMBERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ def _decode_chain(parts: dict[int, bytes], rules: dict[str, list[ActualRule]]) -
         kind, policy = wire.text(parts.get(7, b"")), wire.number(parts.get(5, b"\1"))
         if number not in _HOOKS or kind != "filter" or policy != NF_ACCEPT or set(attached) - {1, 2}:
             return f"chain {name}"
-        hook = Hook(_HOOKS[number], priority)  # type: ignore[arg-type]
+        hook = Hook(_HOOKS[number], priority)
     return ActualChain(name, tuple(rules.get(name, ())), hook, _find_comment(parts.get(12), _COMMENT))
 
 

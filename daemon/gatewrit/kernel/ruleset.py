@@ -129,17 +129,21 @@ class Rule:
     comment: str | None = None
 
 
+HookName = Literal["prerouting", "input", "forward", "output"]
+HOOK_NUMBERS: dict[HookName, int] = {"prerouting": 0, "input": 1, "forward": 2, "output": 3}
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
     """Where a base chain is attached: netfilter's hook number and priority; the policy is always accept."""
 
-    name: Literal["prerouting", "input", "forward", "output"]
+    name: HookName
     priority: int
 
     @property
     def number(self) -> int:
         """The NF_INET_* number (include/uapi/linux/netfilter.h)."""
-        return {"prerouting": 0, "input": 1, "forward": 2, "output": 3}[self.name]
+        return HOOK_NUMBERS[self.name]
 
 
 @dataclass(frozen=True, slots=True)
