@@ -83,12 +83,14 @@ class Fault:
 class Instant:
     """A point in time in whole seconds since 1970-01-01T00:00:00Z, with the order's own wording and zone.
 
-    `zone` is an IANA name (RFC 9557) or None where the order gave an offset only.
+    `zone` is an IANA name (RFC 9557) or None where the order gave an offset only; `offset` is how many seconds the
+    order's clocks are ahead of UTC at that instant.
     """
 
     epoch: int
     text: str = field(compare=False)
     zone: str | None = field(default=None, compare=False)
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)

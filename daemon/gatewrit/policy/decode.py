@@ -1,0 +1,201 @@
+"""From a tree of nodes to a typed model: pydantic checks, and each of its errors finds its place and plain words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from gatewrit.policy.faults import CODES, Code, fault, one_of, suggest
+from gatewrit.policy.yaml import Mapping, Node, Scalar, Sequence, Trap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeAlias
+
+    from pydantic_core import ErrorDetails
+
+    from gatewrit.policy.model import Fault
+
+    Loc: TypeAlias = tuple[int | str, ...]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "literal_error": "text",
+}
+
+
+def refuse(code: Code, message: str, at: str | None = None) -> PydanticCustomError:
+    """Make the error that a validator raises for a fault of ours; `at` names a key below the value judged."""
+    return PydanticCustomError(code, "{said}", {"said": message, "at": at})
+
+
+def decode(root: Node, model: type[Model]) -> tuple[Model | None, list[Fault]]:
+    """Read a whole document as `model`. Either the value or at least one fault comes back."""
+    try:
+        return model.model_validate(to_data(root)), []
+    except ValidationError as error:
+        return None, [_explain(detail, root, model) for detail in error.errors(include_url=False)]
+
+
+def to_data(node: Node) -> object:
+    """Strip places off a tree. Traps stay what they are, and so match no type."""
+    match node:
+        case Scalar():
+            return node.value
+        case Sequence():
+            return tuple(to_data(item) for item in node.items)
+        case Mapping():
+            return {key: to_data(value) for key, value in node.values.items()}
+
+
+def _explain(detail: ErrorDetails, root: Node, model: type[BaseModel]) -> Fault:  # noqa: PLR0911 - one return a kind
+    kind, loc, context = detail["type"], detail["loc"], detail.get("ctx", {})
+    if kind == "missing":
+        return _missing(loc, root, model)
+    if kind == "extra_forbidden":
+        return _unknown(loc, root, model)
+    node = find(root, (*loc, context["at"]) if context.get("at") else loc)
+    if kind in CODES:
+        return fault(node.place, kind, str(context["said"]))
+    name = path_text(loc)
+    value = node.value if isinstance(node, Scalar) else None
+    if isinstance(value, Trap):
+        return trapped(node, value, name)
+    if kind == "literal_error" and isinstance(value, str):
+        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+        message = f"{name} can't be {_show(value)}; write {one_of(allowed)}{suggest(value, allowed)}"
+        return fault(node.place, "bad_value", message)
+    if expected := _EXPECTED.get(kind):
+        return fault(node.place, "wrong_type", f"{name} must be {expected}, not {_advise(node, expected)}")
+    if kind == "too_short":
+        return fault(node.place, "list_empty", f"{name} is empty; it must name at least one")
+    limit = _LIMITS.get(kind)
+    return fault(node.place, "bad_value", f"{name}: {limit.format(**context) if limit else detail['msg']}")
+
+
+_LIMITS = {
+    "string_too_short": "the text is empty; write something or leave the key out",
+    "string_too_long": "the text is too long; it may have up to {max_length} characters",
+    "too_long": "too many; there may be up to {max_length}",
+    "greater_than_equal": "it must be at least {ge}",
+    "greater_than": "it must be more than {gt}",
+    "less_than_equal": "it may be {le} at most",
+}
+
+
+def trapped(node: Node, trap: Trap, name: str) -> Fault:
+    """Say what a plain scalar was taken for, in the words it was written in."""
+    if not trap.text:
+        return fault(node.place, "yaml_trap", f"{name} has no value; write one, or leave the key out")
+    message = f"{trap.text} without quotes is {trap.taken_for} to YAML readers; for {name} write {trap.instead}"
+    return fault(node.place, "yaml_trap", message)
+
+
+def _advise(node: Node, expected: str) -> str:
+    match node:
+        case Sequence():
+            return "a list"
+        case Mapping():
+            return "a mapping (key: value); is a dash or a space too few?" if expected == "a list" else "a mapping"
+    value = node.value
+    if expected == "text":
+        what = "the truth value" if isinstance(value, bool) else "the number"
+        return f'{what} {node.text}; write it in quotes: "{node.text}"'
+    if expected == "a list":
+        return f"the single value {_show(node.text)}; write [{_show(node.text)}]"
+    if isinstance(value, str) and not node.plain and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return f'the text "{value}"; write it without quotes'
+    return f"{'the number ' if isinstance(value, float) else ''}{_show(node.text)}"
+
+
+def _show(text: str) -> str:
+    text = text.encode("unicode_escape").decode() if not text.isprintable() else text
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _missing(loc: Loc, root: Node, model: type[BaseModel]) -> Fault:
+    *parents, key = loc
+    owner = model_at(model, tuple(parents))
+    field = next((field for known, field in _fields(owner) if known == key), None)
+    what = f": {field.description}" if field and field.description else ""
+    return fault(find(root, tuple(parents)).place, "missing_key", f"{path_text(loc)} is missing{what}")
+
+
+def _unknown(loc: Loc, root: Node, model: type[BaseModel]) -> Fault:
+    *parents, key = loc
+    where = find(root, tuple(parents))
+    place = where.keys[str(key)].place if isinstance(where, Mapping) and key in where.keys else where.place
+    known = [name for name, _ in _fields(model_at(model, tuple(parents)))]
+    hint = suggest(str(key), known)
+    if not hint and (home := _home(str(key), model)):
+        hint = f"; it belongs {home}"
+    message = f"{_show(str(key))} isn't a key here{hint or f'; known are {one_of(known)}'}"
+    return fault(place, "unknown_key", message)
+
+
+def _home(key: str, model: type[BaseModel], path: str = "") -> str | None:
+    """Where else in the document a key is known."""
+    for name, field in _fields(model):
+        here = f"{path}.{name}" if path else name
+        for inner in _models(field.annotation):
+            if any(key == known for known, _ in _fields(inner)):
+                return f"under {here}"
+            if deeper := _home(key, inner, here):
+                return deeper
+    if path and any(key == known for known, _ in _fields(model)):
+        return f"under {path}"
+    return None
+
+
+def find(root: Node, loc: Loc) -> Node:
+    """Walk down to the node that a location means, or to the last one on the way that exists."""
+    node = root
+    for index, part in enumerate(loc):
+        match node:
+            case Mapping() if part in node.values:
+                of_key = loc[index + 1 : index + 2] == ("[key]",)
+                node = node.keys[str(part)] if of_key else node.values[str(part)]
+            case Sequence() if isinstance(part, int) and part < len(node.items):
+                node = node.items[part]
+            case _:
+                break
+    return node
+
+
+def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
+    """Give the model that describes the mapping at a location."""
+    for part in loc:
+        if isinstance(part, str):
+            inner = [found for name, field in _fields(model) if name == part for found in _models(field.annotation)]
+            model = inner[0] if inner else model
+    return model
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name, field
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def path_text(loc: Loc) -> str:
+    """Name a location the way people do: `effective.from`. Which item of a list is meant, the place says."""
+    return ".".join(part for part in loc if isinstance(part, str) and part != "[key]")

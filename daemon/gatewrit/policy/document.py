@@ -1,0 +1,305 @@
+"""One file's bytes to one document: a policy or a service as its own file says it, or what is wrong with it.
+
+Nothing here opens a file: a service's lists come through a function, so that the daemon can parse what it kept.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from gatewrit.policy.decode import decode, trapped
+from gatewrit.policy.faults import cap, fault
+from gatewrit.policy.files import RefusedFile
+from gatewrit.policy.model import Action, Block, Direction, Effective, Endpoint, Instant, Order, Place, Service, State
+from gatewrit.policy.ranges import canonical, covers_everything, parse_list, to_ranges
+from gatewrit.policy.schema import NAME, EndpointModel, PolicyModel, ServiceModel, leads_out
+from gatewrit.policy.yaml import Mapping as MappingNode
+from gatewrit.policy.yaml import Node, Scalar, Trap, read_yaml
+from gatewrit.policy.yaml import Sequence as SequenceNode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gatewrit.policy.model import Fault, Ranges
+    from gatewrit.policy.ranges import AddressList
+
+    #: Gives the list that a `prefixes_from` names; raises RefusedFile.
+    Fetch: TypeAlias = Callable[[str], AddressList]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: Understood and checked, but not enforced by this version; taken out key by key as enforcement comes.
+NOT_ENFORCED = ("except", "must_continue", "scope", "allow_wide")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The bytes that a value was read from, and their digest."""
+
+    file: str
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyDocument:
+    """A policy as its own file says it: its services are names still. `references` are the places of these names."""
+
+    id: str
+    title: str
+    revision: int
+    order: Order
+    effective: Effective
+    state: State
+    block: Block
+    labels: Mapping[str, str]
+    meaning: str
+    place: Place
+    references: tuple[Place, ...]
+    source: Source
+    warnings: tuple[Fault, ...] = ()
+
+    @property
+    def handle(self) -> str:
+        """What it is called everywhere."""
+        return self.id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceDocument:
+    """A service with the bytes it was read from; `lists` by what `prefixes_from` calls them."""
+
+    service: Service
+    source: Source
+    lists: Mapping[str, Source]
+
+    @property
+    def handle(self) -> str:
+        """What it is called everywhere."""
+        return self.service.name
+
+    @property
+    def place(self) -> Place:
+        """Where its name stands."""
+        return self.service.place
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file that can't be used: what it would have been, and why. `guessed`: only the file's name tells."""
+
+    handle: str
+    faults: tuple[Fault, ...]
+    place: Place
+    guessed: bool = False
+
+
+def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
+    """Read the bytes of a policy file; `file` is what messages call it."""
+    root, found = read_yaml(data, file)
+    model, more = _decode(root, PolicyModel, "policy") if root else (None, [])
+    faults = [*found, *more]
+    if isinstance(root, MappingNode):
+        faults += _not_enforced(root)
+        faults += _label_keys(root.get("labels"))
+    place = _handle_place(root, "policy", file)
+    if model is None or faults:
+        return _broken(root, data, "policy", file, cap(sorted(faults)))
+    assert isinstance(root, MappingNode)  # noqa: S101 - else there would be no model
+    references = _node(root, "block", "services")
+    direction = Direction(model.block.direction)
+    warnings = _from_warning(model, _node(root, "block", "direction").place) if direction is not Direction.TO else ()
+    order = Order(**{**dict(model.order), "issued": model.order.issued.isoformat()})
+    effective = Effective(model.effective.start, model.effective.until, model.effective.review())
+    block = Block(model.block.services, Action(model.block.action), direction)
+    labels = dict(model.labels or {})
+    unordered = Block(tuple(sorted(block.services)), block.action, block.direction)
+    said = [model.policy, model.title, model.revision, order, effective, model.state, unordered, labels]
+    return PolicyDocument(
+        id=model.policy,
+        title=model.title,
+        revision=model.revision,
+        order=order,
+        effective=effective,
+        state=State(model.state),
+        block=block,
+        labels=MappingProxyType(labels),
+        meaning=sha256(_canonical(said)).hexdigest(),
+        place=place,
+        references=tuple(item.place for item in references.items) if isinstance(references, SequenceNode) else (),
+        source=_source(file, data),
+        warnings=warnings,
+    )
+
+
+def parse_service(data: bytes, file: str, lists: Mapping[str, bytes]) -> ServiceDocument | Broken:
+    """Read the bytes of a service file whose lists are at hand, by what `prefixes_from` calls them."""
+
+    def fetch(name: str) -> AddressList:
+        if name not in lists:
+            raise RefusedFile("not_found", "there is no such file")
+        return parse_list(lists[name], list_file(file, name))
+
+    return compose_service(data, file, fetch)
+
+
+def compose_service(data: bytes, file: str, fetch: Fetch) -> ServiceDocument | Broken:
+    """Read the bytes of a service file, and its lists through `fetch`, whatever else is wrong with it."""
+    root, found = read_yaml(data, file)
+    model, more = _decode(root, ServiceModel, "service") if root else (None, [])
+    faults = [*found, *more]
+    lists: dict[str, AddressList] = {}
+    for name, place in list_names(root):
+        try:
+            lists[name] = lists.get(name) or fetch(name)
+        except RefusedFile as refused:
+            faults.append(fault(place, refused.code, f"{name}: {refused.message}"))
+    of_lists = [found for part in lists.values() for found in part.faults]
+    place = _handle_place(root, "service", file)
+    if model is not None and not faults and not of_lists:
+        service = _service(model, _node(root, "endpoints"), lists, place)
+        if not covers_everything(part for endpoint in service.endpoints for part in endpoint.ranges):
+            sources = {name: Source(part.file, part.data, part.sha256) for name, part in lists.items()}
+            return ServiceDocument(service, _source(file, data), MappingProxyType(sources))
+        message = "these entries together match every IPv4 address; name what the service uses"
+        faults.append(fault(_node(root, "endpoints").place, "too_wide", message))
+    return _broken(root, data, "service", file, (*cap(sorted(faults)), *of_lists))
+
+
+def list_names(root: Node | None) -> Iterator[tuple[str, Place]]:
+    """Give each `prefixes_from` of a service file that can be made out, however broken the rest is."""
+    endpoints = root.get("endpoints") if isinstance(root, MappingNode) else None
+    for endpoint in endpoints.items if isinstance(endpoints, SequenceNode) else ():
+        named = endpoint.get("prefixes_from") if isinstance(endpoint, MappingNode) else None
+        if isinstance(named, Scalar) and isinstance(named.value, str) and not leads_out(named.text):
+            yield named.text, named.place
+
+
+def list_file(file: str, name: str) -> str:
+    """Give what messages call a list that the service file `file` names."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(file), name))
+
+
+def _decode(root: Node, model: type[Model], key: str) -> tuple[Model | None, list[Fault]]:
+    if not isinstance(root, MappingNode):
+        message = f"a {key} file is a mapping that begins with `{key}: NAME`; this is {_kind(root)}"
+        return None, [fault(root.place, "wrong_type", message)]
+    other, home = ("service", "policies/services/") if key == "policy" else ("policy", "policies/")
+    if key not in root.keys and other in root.keys:
+        place = root.keys[other].place
+        return None, [fault(place, "wrong_folder", f"this describes a {other}; move the file to {home}")]
+    return decode(root, model)
+
+
+def _kind(node: Node) -> str:
+    return "a list" if isinstance(node, SequenceNode) else "a single value"
+
+
+def _not_enforced(root: MappingNode) -> list[Fault]:
+    message = "{} is understood, but this version can't enforce it; take it out, or wait with this policy"
+    return [
+        fault(root.keys[key].place, "not_enforced_yet", message.format(key)) for key in NOT_ENFORCED if key in root.keys
+    ]
+
+
+def _label_keys(labels: Node | None) -> Iterator[Fault]:
+    for key in labels.keys.values() if isinstance(labels, MappingNode) else ():
+        if isinstance(key.value, Trap):
+            yield trapped(key, key.value, "this label")
+        elif not isinstance(key.value, str):
+            yield fault(key.place, "wrong_type", f'a label\'s name is text; write {key.text} in quotes: "{key.text}"')
+
+
+def _from_warning(model: PolicyModel, place: Place) -> tuple[Fault, ...]:
+    message = (
+        f"direction {model.block.direction} also hits connections that the services' hosts open themselves from the "
+        "ports named; use `to` if that isn't ordered"
+    )
+    return (fault(place, "from_hits_more", message, "warning"),)
+
+
+def _source(file: str, data: bytes) -> Source:
+    return Source(file, data, sha256(data).hexdigest())
+
+
+def _node(root: Node | None, *keys: str) -> Node:
+    """Give the node below, or the last one on the way to it."""
+    assert root is not None  # noqa: S101 - asked only of trees that a model was read from
+    node = root
+    for key in keys:
+        node = (node.get(key) if isinstance(node, MappingNode) else None) or node
+    return node
+
+
+def _broken(root: Node | None, data: bytes, key: str, file: str, faults: tuple[Fault, ...]) -> Broken:
+    """Say what a broken file claims to be: read from the tree, or from a line of it, else its name has to do."""
+    place = _handle_place(root, key, file)
+    named = root.get(key) if isinstance(root, MappingNode) else None
+    if isinstance(named, Scalar) and re.fullmatch(NAME, named.text):
+        return Broken(named.text, faults, place)
+    line = None
+    if root is None:
+        pattern = rf"^{key}:[ \t]*[\"']?({NAME})[\"']?[ \t]*(?:#.*)?\r?$".encode()
+        line = re.search(pattern, data, re.MULTILINE)
+    if line:
+        return Broken(line[1].decode("ascii"), faults, Place(file, data.count(b"\n", 0, line.start(1)) + 1, 1))
+    return Broken(posixpath.basename(file).removesuffix(".yaml"), faults, place, guessed=True)
+
+
+def _handle_place(root: Node | None, key: str, file: str) -> Place:
+    named = root.get(key) if isinstance(root, MappingNode) else None
+    return named.place if named else Place(file, 1, 1)
+
+
+# -- meaning ----------------------------------------------------------------------------------------------------------
+
+
+def _service(model: ServiceModel, endpoints: Node, lists: Mapping[str, AddressList], place: Place) -> Service:
+    assert isinstance(endpoints, SequenceNode)  # noqa: S101 - else there would be no model
+    made = tuple(
+        _endpoint(endpoint, node, lists) for endpoint, node in zip(model.endpoints, endpoints.items, strict=True)
+    )
+    digest = sha256(_canonical([model.service, model.title]))
+    for part in sorted(_endpoint_digest(endpoint) for endpoint in made):
+        digest.update(part)
+    return Service(model.service, model.title, made, digest.hexdigest(), place)
+
+
+def _endpoint(model: EndpointModel, node: Node, lists: Mapping[str, AddressList]) -> Endpoint:
+    ranges: tuple[Ranges, ...] = ()
+    if model.prefixes is not None:
+        prefixes = _node(node, "prefixes")
+        lines = [item.place.line for item in prefixes.items] if isinstance(prefixes, SequenceNode) else []
+        ranges = to_ranges(model.prefixes, lines, node.place.file)
+    if model.prefixes_from is not None:
+        ranges += lists[model.prefixes_from].ranges
+    return Endpoint(ranges, model.ports, node.place)
+
+
+def _endpoint_digest(endpoint: Endpoint) -> bytes:
+    transports = sorted({(part.protocol or 0, part.first or 0, part.last or 0) for part in endpoint.transports})
+    digest = sha256(_canonical(transports))
+    for family in (4, 6):
+        rows = canonical(endpoint.ranges, family)
+        digest.update(len(rows).to_bytes(8, "big"))
+        digest.update(rows.astype(">u8").tobytes())
+    return digest.digest()
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> object:
+    """Equal instants are equal, whatever offset they are told in; their zone counts, as its rules may change."""
+    if isinstance(value, Instant):
+        return [value.epoch, value.zone]
+    return {field.name: part for field in fields(value) if (part := getattr(value, field.name)) is not None}

@@ -1,0 +1,128 @@
+"""The codes of all faults in input files, and the few ways to make one.
+
+A code is stable: scripts match on it. What it stands for is said here once; the message beside it speaks of the case
+at hand, says what is wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Literal, get_args
+
+from gatewrit.policy.model import Fault, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gatewrit.policy.model import Severity
+
+Code = Literal[
+    "address_family",
+    "alias_refused",
+    "bad_date",
+    "bad_entry",
+    "bad_instant",
+    "bad_port",
+    "bad_value",
+    "directory_missing",
+    "duplicate_key",
+    "duplicate_policy",
+    "duplicate_service",
+    "empty_file",
+    "entries_mismatch",
+    "from_hits_more",
+    "host_bits",
+    "ignored_file",
+    "list_empty",
+    "many_documents",
+    "many_faults",
+    "missing_key",
+    "not_enforced_yet",
+    "not_found",
+    "not_regular",
+    "not_text",
+    "outside_policies",
+    "service_broken",
+    "tag_refused",
+    "too_deep",
+    "too_large",
+    "too_wide",
+    "unknown_key",
+    "unknown_service",
+    "unreadable",
+    "wrong_folder",
+    "wrong_type",
+    "yaml_syntax",
+    "yaml_trap",
+]
+
+#: What each code stands for.
+CODES: dict[Code, str] = {
+    "address_family": "an IPv6 entry that takes in link-local, multicast or v4-mapped addresses",
+    "alias_refused": "a YAML anchor, alias or merge key: each value is written where it stands",
+    "bad_date": "not a date such as 2015-07-24",
+    "bad_entry": "not a prefix, an address or a first-last range",
+    "bad_instant": "not one exact point in time, or outside 1970 to 2261",
+    "bad_port": "not one of the forms tcp/80, udp/5060-5061, sctp/any, icmp, any",
+    "bad_value": "of the right type, but not a value that is allowed here",
+    "directory_missing": "the policies directory isn't there, or isn't a directory",
+    "duplicate_key": "one key twice in one mapping",
+    "duplicate_policy": "two files with one policy id",
+    "duplicate_service": "two files with one service name",
+    "empty_file": "a file with nothing in it",
+    "entries_mismatch": "a list that doesn't have as many entries as its `# entries:` line says",
+    "from_hits_more": "direction `from` hits more than answers of the service (a warning)",
+    "host_bits": "a prefix with bits set behind its length",
+    "ignored_file": "a file that isn't read because of its name or place (a warning)",
+    "list_empty": "a list that must name something and is empty",
+    "many_documents": "more than one YAML document in a file",
+    "many_faults": "the rest of the faults of one file, counted",
+    "missing_key": "a required key that isn't there",
+    "not_enforced_yet": "a key that is understood but that this version can't enforce",
+    "not_found": "a file that is named and isn't there",
+    "not_regular": "a directory, pipe or device where a file is expected",
+    "not_text": "bytes or characters that have no place in a text file",
+    "outside_policies": "a path or link that leads out of the policies directory",
+    "service_broken": "a policy names a service that has faults of its own",
+    "tag_refused": "an explicit YAML tag",
+    "too_deep": "YAML nested deeper than any of our files need",
+    "too_large": "a file over its limit of size",
+    "too_wide": "entries that match every address of a family",
+    "unknown_key": "a key that isn't known here",
+    "unknown_service": "a policy names a service that no file describes",
+    "unreadable": "the system refuses to read it",
+    "wrong_folder": "a service file among the policies, or a policy among the services",
+    "wrong_type": "a value of the wrong type",
+    "yaml_syntax": "not YAML",
+    "yaml_trap": "an unquoted word that YAML readers take for something else than it looks",
+}
+
+assert set(CODES) == set(get_args(Code))  # noqa: S101 - two tables of one thing, held together at import
+
+#: So many faults of one file are told apart; the rest are counted.
+CAP = 100
+
+
+def fault(place: Place, code: Code, message: str, severity: Severity = "error") -> Fault:
+    """Make a fault; the only way to, so that a code that isn't in the table fails the type check."""
+    return Fault(place, code, message, severity)
+
+
+def cap(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    """Keep the first faults of one file and count the rest, so that a million bad lines don't drown the others."""
+    if len(faults) <= CAP:
+        return tuple(faults)
+    rest = faults[CAP:]
+    return (*faults[:CAP], fault(rest[0].place, "many_faults", f"and {len(rest)} more from here on"))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Say `; did you mean …?` where a known word is close, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_of(words: Sequence[str]) -> str:
+    """List alternatives for a sentence: `a, b or c`."""
+    *head, last = words
+    return f"{', '.join(head)} or {last}" if head else last

@@ -1,0 +1,172 @@
+"""Reading files that somebody else wrote: regular ones only, of bounded size, and never outside of their folder.
+
+A link is followed as long as it stays within the policies directory, so that directories of links (a mounted
+Kubernetes volume, a release switched by one link) work; the file is then opened step by step without following any,
+so that a link put there in between is refused rather than followed.
+"""
+
+# pathlib knows no directory descriptors, and everything here rests on them.
+# ruff: noqa: PTH116, PTH118, PTH206, PTH208
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatewrit.policy.faults import Code
+
+_STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK so that a pipe nobody writes to can't hold us; O_NOCTTY so that a terminal can't take us.
+_LEAF = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
+}
+
+
+class RefusedFile(Exception):  # noqa: N818 - reads as what happened
+    """A file that can't or mustn't be read, with the code and the sentence of its fault."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory held open: `path` as the user gave it, `real` without links."""
+
+    path: str
+    real: str
+    fd: int
+
+
+@contextmanager
+def open_folder(path: str | os.PathLike[str]) -> Iterator[Folder]:
+    """Hold a directory open while its files are read; raises RefusedFile where it can't be."""
+    given = os.fspath(path)
+    real = os.path.realpath(given)
+    try:
+        fd = os.open(real, _STEP)
+    except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            raise RefusedFile(
+                "directory_missing", "this is a file; give the directory that holds the policies"
+            ) from None
+        if error.errno == errno.ENOENT:
+            raise RefusedFile(
+                "directory_missing", "there is no such directory; create it, or correct the path"
+            ) from None
+        raise RefusedFile("unreadable", _reason(error)) from None
+    try:
+        yield Folder(given, real, fd)
+    finally:
+        os.close(fd)
+
+
+def names(folder: Folder, below: str = "") -> list[str]:
+    """List what lies in the folder, or in a folder below it, sorted; raises RefusedFile."""
+    fd = _open(folder, below, _STEP) if below else os.dup(folder.fd)
+    try:
+        return sorted(os.listdir(fd))
+    except OSError as error:
+        raise RefusedFile("unreadable", _reason(error)) from None
+    finally:
+        os.close(fd)
+
+
+def is_directory(folder: Folder, relative: str) -> bool:
+    """Whether a name, links followed, is a directory; what can't be looked at isn't one."""
+    try:
+        return stat.S_ISDIR(os.stat(relative, dir_fd=folder.fd).st_mode)
+    except OSError:
+        return False
+
+
+def read(folder: Folder, relative: str, limit: int) -> bytes:
+    """Read a regular file below the folder, wherever links within it lead; raises RefusedFile."""
+    fd = _open(folder, relative, _LEAF)
+    return _read_open(fd, limit)
+
+
+def read_one(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a regular file that the user named, links followed; raises RefusedFile."""
+    try:
+        _check_kind(os.stat(path))
+        fd = os.open(path, _LEAF & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise RefusedFile(_code(error), _reason(error)) from None
+    return _read_open(fd, limit)
+
+
+def _open(folder: Folder, relative: str, flags: int) -> int:
+    real = os.path.realpath(os.path.join(folder.real, relative))
+    if os.path.commonpath([real, folder.real]) != folder.real:
+        message = f"it leads out of the policies directory, to {real}; put the file itself there"
+        raise RefusedFile("outside_policies", message)
+    *steps, leaf = os.path.relpath(real, folder.real).split(os.sep)
+    at = os.dup(folder.fd)
+    try:
+        for step in steps:
+            below = os.open(step, _STEP, dir_fd=at)
+            os.close(at)
+            at = below
+        if not flags & os.O_DIRECTORY:
+            # Looked at before it is opened: opening a device can already do something.
+            _check_kind(os.stat(leaf, dir_fd=at, follow_symlinks=False))
+        return os.open(leaf, flags, dir_fd=at)
+    except OSError as error:
+        raise RefusedFile(_code(error), _reason(error)) from None
+    finally:
+        os.close(at)
+
+
+def _read_open(fd: int, limit: int) -> bytes:
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        status = os.fstat(fd)
+        _check_kind(status)
+        if status.st_size > limit:
+            raise RefusedFile("too_large", f"{status.st_size:,} bytes, where {limit:,} are allowed")
+        # A file may grow while it is read, and files in /proc say 0.
+        parts, left = [], limit + 1
+        try:
+            while left > 0 and (part := file.read(min(left, 1 << 24))):
+                parts.append(part)
+                left -= len(part)
+        except OSError as error:
+            raise RefusedFile("unreadable", _reason(error)) from None
+    if left <= 0:
+        raise RefusedFile("too_large", f"more than the {limit:,} bytes that are allowed")
+    return b"".join(parts)
+
+
+def _check_kind(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise RefusedFile("not_regular", f"this is {kind}, where a file is expected")
+
+
+def _code(error: OSError) -> Code:
+    match error.errno:
+        case errno.ENOENT:
+            return "not_found"
+        case errno.ENOTDIR | errno.EISDIR | errno.ENXIO:
+            return "not_regular"
+    return "unreadable"
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "there is no such file"
+    return f"it can't be read: {os.strerror(error.errno) if error.errno else error}"

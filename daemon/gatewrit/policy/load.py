@@ -1,0 +1,253 @@
+"""A directory of files to policies: everything that is good, and every fault of everything that isn't, in one pass.
+
+Reading files and parsing them are apart, because the daemon parses again what it kept when a file is broken or gone:
+`parse_policy` and `parse_service` take bytes. A policy is complete once its services are: `resolve` joins the two, so
+that the faults of a policy's own file and those of a service that it names stay apart.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+from gatewrit.policy import files
+from gatewrit.policy.document import (
+    Broken,
+    PolicyDocument,
+    ServiceDocument,
+    Source,
+    compose_service,
+    list_file,
+    parse_policy,
+    parse_service,
+)
+from gatewrit.policy.faults import fault, one_of, suggest
+from gatewrit.policy.model import Place, Policy
+from gatewrit.policy.ranges import MAX_LIST_BYTES, AddressList, covers_everything, parse_list
+from gatewrit.policy.yaml import MAX_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from gatewrit.policy.model import Fault
+
+__all__ = [
+    "Broken",
+    "PolicyDocument",
+    "Reading",
+    "ServiceDocument",
+    "Source",
+    "load",
+    "parse_policy",
+    "parse_service",
+    "read_directory",
+    "resolve",
+]
+
+SERVICES = "services"
+#: Editors' and package managers' own files, which come and go beside ours.
+_PASSED_OVER = re.compile(r"\..*|.*~|.*\.dpkg-[a-z]+", re.DOTALL)
+
+Document = TypeVar("Document", PolicyDocument, ServiceDocument)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What a directory held at one time.
+
+    `policies` and `services` are the good files, by id and name. `broken_policies` and `broken_services` are the
+    faults of the others (a service's lists included), by what the file says it is or else by its name. A good file
+    whose id another file claims too is in `duplicate_policies` or `duplicate_services` instead: the one in force may
+    stay. `faults` has all faults and warnings by file and line. `missing`: the directory itself can't be read.
+    """
+
+    policies: Mapping[str, PolicyDocument]
+    services: Mapping[str, ServiceDocument]
+    broken_policies: Mapping[str, tuple[Fault, ...]]
+    broken_services: Mapping[str, tuple[Fault, ...]]
+    duplicate_policies: Mapping[str, tuple[PolicyDocument, ...]]
+    duplicate_services: Mapping[str, tuple[ServiceDocument, ...]]
+    faults: tuple[Fault, ...]
+    missing: bool = False
+
+
+def read_directory(path: str | os.PathLike[str]) -> Reading:
+    """Read every policy and service of a directory; never raises for what is in the files or becomes of them."""
+    try:
+        with files.open_folder(path) as folder:
+            return _read_folder(folder)
+    except files.RefusedFile as refused:
+        found = fault(Place(os.fspath(path), 1, 1), refused.code, refused.message)
+        return Reading({}, {}, {}, {}, {}, {}, (found,), missing=True)
+
+
+def resolve(
+    document: PolicyDocument, services: Mapping[str, ServiceDocument], broken: Collection[str] = ()
+) -> Policy | tuple[Fault, ...]:
+    """Join a policy with the services that it names; `broken` are names whose files exist and have faults."""
+    faults = []
+    for name, place in zip(document.block.services, document.references, strict=True):
+        if name in services:
+            continue
+        if name in broken:
+            message = f"the service {name} has faults of its own; this policy waits until they are mended"
+            faults.append(fault(place, "service_broken", message))
+        else:
+            hint = suggest(name, [*services, *broken]) or f"; add policies/{SERVICES}/{name}.yaml, or correct the name"
+            faults.append(fault(place, "unknown_service", f"no file describes the service {name}{hint}"))
+    if faults:
+        return tuple(faults)
+    named = {name: services[name].service for name in document.block.services}
+    if covers_everything(part for service in named.values() for end in service.endpoints for part in end.ranges):
+        message = "these services together match every IPv4 address; name what the order means"
+        return (fault(document.references[0], "too_wide", message),)
+    return Policy(
+        id=document.id,
+        title=document.title,
+        revision=document.revision,
+        order=document.order,
+        effective=document.effective,
+        state=document.state,
+        block=document.block,
+        services=MappingProxyType(named),
+        labels=document.labels,
+        meaning=document.meaning,
+        place=document.place,
+    )
+
+
+def load(path: str | os.PathLike[str]) -> tuple[tuple[Policy, ...], tuple[Fault, ...]]:
+    """Read a directory for once: the policies that are good throughout, by id, and all faults."""
+    reading = read_directory(path)
+    faults = list(reading.faults)
+    policies = []
+    broken = {*reading.broken_services, *reading.duplicate_services}
+    for _, document in sorted(reading.policies.items()):
+        resolved = resolve(document, reading.services, broken)
+        if isinstance(resolved, Policy):
+            policies.append(resolved)
+        else:
+            faults += resolved
+    return tuple(policies), tuple(sorted(faults))
+
+
+def _read_folder(folder: files.Folder) -> Reading:
+    lists: dict[str, AddressList | files.RefusedFile] = {}
+
+    def read_service(data: bytes, file: str) -> ServiceDocument | Broken:
+        return compose_service(data, file, lambda name: _fetch(folder, name, file, lists))
+
+    policies, ignored = _listed(folder, "")
+    services, besides = _listed(folder, SERVICES) if SERVICES in ignored else ([], [])
+    good, bad, double, faults = _sort_out([_read_file(folder, name, parse_policy) for name in policies], "policy")
+    sound, unsound, twice, more = _sort_out([_read_file(folder, name, read_service) for name in services], "service")
+    faults += more
+    for document in [*good.values(), *(one for several in double.values() for one in several)]:
+        faults += document.warnings
+    unused = [name for name in (*ignored, *besides) if name not in lists and name != SERVICES]
+    faults += [_ignored(folder, name) for name in unused if not _holds(name, lists)]
+    return Reading(good, sound, bad, unsound, double, twice, tuple(sorted(set(faults))))
+
+
+def _listed(folder: files.Folder, below: str) -> tuple[list[str], list[str]]:
+    """List the YAML files of a folder, and whatever else lies there."""
+    named = [posixpath.join(below, name) for name in files.names(folder, below) if not _PASSED_OVER.fullmatch(name)]
+    return [name for name in named if name.endswith(".yaml")], [name for name in named if not name.endswith(".yaml")]
+
+
+def _read_file(folder: files.Folder, name: str, parse: Callable[[bytes, str], Document | Broken]) -> Document | Broken:
+    file = _shown(folder, name)
+    try:
+        return parse(files.read(folder, name, MAX_BYTES), file)
+    except files.RefusedFile as refused:
+        place = Place(file, 1, 1)
+        hint = "; put long lists into a file for prefixes_from" if refused.code == "too_large" else ""
+        found = fault(place, refused.code, f"{refused.message}{hint}")
+        return Broken(posixpath.basename(file).removesuffix(".yaml"), (found,), place, guessed=True)
+
+
+def _fetch(
+    folder: files.Folder, name: str, file: str, lists: dict[str, AddressList | files.RefusedFile]
+) -> AddressList:
+    """Read a list file once, however many services name it."""
+    path = posixpath.normpath(posixpath.join(SERVICES, name))
+    if path not in lists:
+        try:
+            lists[path] = parse_list(files.read(folder, path, MAX_LIST_BYTES), list_file(file, name))
+        except files.RefusedFile as refused:
+            lists[path] = refused
+    found = lists[path]
+    if isinstance(found, files.RefusedFile):
+        raise found
+    return found
+
+
+_SortedOut: TypeAlias = """tuple[
+    dict[str, Document], dict[str, tuple[Fault, ...]], dict[str, tuple[Document, ...]], list[Fault]
+]"""
+
+
+def _sort_out(read: Sequence[Document | Broken], kind: Literal["policy", "service"]) -> _SortedOut[Document]:
+    """Tell good files from broken ones, and from those that claim the same id."""
+    claims: dict[str, list[Document | Broken]] = defaultdict(list)
+    for one in read:
+        if not (isinstance(one, Broken) and one.guessed):
+            claims[one.handle].append(one)
+    for one in read:
+        if isinstance(one, Broken) and one.guessed:
+            # A file that doesn't say what it is can't contest a name that another one claims.
+            handle = one.handle if one.handle not in claims else posixpath.basename(one.place.file)
+            claims[handle].append(one)
+    good: dict[str, Document] = {}
+    broken: dict[str, tuple[Fault, ...]] = {}
+    double: dict[str, tuple[Document, ...]] = {}
+    faults: list[Fault] = []
+    for handle, several in claims.items():
+        wrong = [found for one in several if isinstance(one, Broken) for found in one.faults]
+        right = [one for one in several if not isinstance(one, Broken)]
+        if wrong:
+            broken[handle] = tuple(wrong)
+            faults += wrong
+        if len(several) == 1:
+            good.update((handle, one) for one in right)
+        else:
+            double.update({handle: tuple(right)} if right else {})
+            faults += _contested(several, kind, handle)
+    return good, broken, double, faults
+
+
+def _contested(several: Sequence[Document | Broken], kind: Literal["policy", "service"], handle: str) -> list[Fault]:
+    what = "policy id" if kind == "policy" else "service name"
+    faults = []
+    for one in several:
+        others = one_of([str(other.place) for other in several if other is not one])
+        message = f"the {what} {handle} is also claimed by {others}; rename or remove one of them"
+        faults.append(fault(one.place, "duplicate_policy" if kind == "policy" else "duplicate_service", message))
+    return faults
+
+
+def _ignored(folder: files.Folder, name: str) -> Fault:
+    if files.is_directory(folder, name):
+        message = f"folders below aren't searched; policies lie in the directory itself, services in {SERVICES}/"
+    elif posixpath.dirname(name):
+        message = "this isn't read: services end in .yaml, and no service's prefixes_from names it as a list"
+    else:
+        message = "this isn't read: only files that end in .yaml are"
+    return fault(Place(_shown(folder, name), 1, 1), "ignored_file", message, "warning")
+
+
+def _holds(name: str, lists: Iterable[str]) -> bool:
+    return any(path.startswith(f"{name}/") for path in lists)
+
+
+def _shown(folder: files.Folder, name: str) -> str:
+    """Give a name for messages: joined to the path as given, and printable whatever its bytes are."""
+    path = posixpath.join(folder.path, name)
+    if path.isprintable():
+        return path
+    return os.fsencode(path).decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")

@@ -1,0 +1,279 @@
+"""Addresses as people write them, in files and in bulk: prefixes, addresses and first-last ranges to arrays.
+
+An entry that is almost right is wrong: host bits behind a prefix length, an octet with a leading zero or a range that
+runs backwards are told apart and refused with what would be right, because a guess here blocks somebody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from array import array
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gatewrit.policy.faults import CAP, fault
+from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Family, Fault, Place, Ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gatewrit.policy.faults import Code
+
+#: A list of eight million prefixes; beyond that something else than a service is meant.
+MAX_LIST_BYTES = 128 << 20
+
+_LOW = (1 << 64) - 1
+_EVERYTHING = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
+#: What no IPv6 entry may take in: these never leave a link, or name a group, or are IPv4 in disguise.
+_UNFIT = (
+    (0xFFFF << 32, (0xFFFF << 32) | 0xFFFFFFFF, "the v4-mapped ::ffff:0:0/96; write IPv4 addresses as IPv4"),
+    (0xFE80 << 112, (0xFEC0 << 112) - 1, "the link-local fe80::/10, which no gateway forwards"),
+    (0xFF00 << 112, (1 << 128) - 1, "the multicast ff00::/8, on which neighbour discovery rests"),
+)
+
+
+class Span(NamedTuple):
+    """One entry: all addresses of a family from `first` to `last`, both included."""
+
+    family: Family
+    first: int
+    last: int
+
+
+class EntryError(ValueError):
+    """An entry that can't be taken, with the code of its fault."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code: Code = code
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AddressList:
+    """A list file as read: its bytes, their digest, its ranges (at most one per family), and what is wrong with it."""
+
+    file: str
+    data: bytes
+    sha256: str
+    ranges: tuple[Ranges, ...]
+    faults: tuple[Fault, ...]
+
+
+# Not int() alone, which takes `08`, `+8`, `1_6` and other alphabets' digits.
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+
+
+def parse_span(text: str) -> Span:
+    """Read one entry; raises EntryError with a sentence that says what would be right."""
+    address, slash, length = text.partition("/")
+    try:
+        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+        bits = 8 * len(packed)
+        prefix = int(length) if _LENGTH.fullmatch(length) else -1 if slash else bits
+    except (OSError, ValueError):
+        return _span_of_range(text)
+    host = bits - prefix
+    first = int.from_bytes(packed, "big")
+    if not 0 <= prefix <= bits:
+        raise EntryError("bad_entry", _bad_length(_clip(text), address, length, bits))
+    hosts = (1 << host) - 1
+    if first & hosts:
+        network = ipaddress.ip_network((packed, prefix), strict=False)
+        message = f"{text} has bits set behind /{prefix}; write {network}, or {address} for the one address"
+        raise EntryError("host_bits", message)
+    return _fit(Span(4 if bits == 32 else 6, first, first + hosts), text)
+
+
+def _span_of_range(text: str) -> Span:
+    ends = [end.strip() for end in text.split("-")]
+    if len(ends) != 2:
+        raise EntryError("bad_entry", _hint(text))
+    try:
+        first, last = (ipaddress.ip_address(end) for end in ends)
+    except ValueError:
+        raise EntryError("bad_entry", _hint(text)) from None
+    if first.version != last.version:
+        raise EntryError("bad_entry", f"{text}: a range has both ends in one family")
+    if "%" in text:
+        raise EntryError("bad_entry", _hint(text))
+    if int(first) > int(last):
+        raise EntryError("bad_entry", f"{text}: the range runs backwards; write {last}-{first}")
+    return _fit(Span(first.version, int(first), int(last)), text)
+
+
+def _fit(span: Span, text: str) -> Span:
+    if span.first == 0 and span.last == _EVERYTHING[span.family]:
+        raise EntryError("too_wide", f"{text} matches every IPv{span.family} address; name what the service uses")
+    if span.family == 6:
+        for first, last, what in _UNFIT:
+            if span.first <= last and span.last >= first:
+                raise EntryError("address_family", f"{text} takes in {what}")
+    return span
+
+
+def _bad_length(text: str, address: str, length: str, bits: int) -> str:
+    if bits == 32 and "." in length:
+        try:
+            return f"{text}: write {ipaddress.ip_network(text, strict=False)} instead of a netmask"
+        except ValueError:
+            pass
+    if re.search(r"[,\s]", text):
+        return f"{text}: one entry per line or list item"
+    return f"{text}: the length behind {address}/ is a number from 1 to {bits}"
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _hint(text: str) -> str:  # noqa: PLR0911 - one return for each slip
+    shown = _clip(text)
+    forms = "an entry is a prefix (206.51.26.0/24), an address, or a range (first-last)"
+    if re.fullmatch(r"[0-9.]+(?:/\d+)?", text):
+        octets = text.partition("/")[0].split(".")
+        if any(octet.isdigit() and len(octet) > 1 and octet[0] == "0" for octet in octets):
+            return f"{shown}: a leading zero makes an octet octal to some programs; write it without"
+        if any(octet.isdigit() and int(octet[:9]) > 255 for octet in octets):
+            return f"{shown}: an octet goes up to 255"
+        if len(octets) != 4:
+            return f"{shown}: an IPv4 address has four octets"
+    if "%" in text:
+        return f"{shown}: an address with a zone (%) has no meaning beyond one link"
+    if re.search(r"[,\s]", text):
+        return f"{shown}: one entry per line or list item; {forms}"
+    if re.fullmatch(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+\.?", text) and re.search(r"[A-Za-z]", text):
+        return f"{shown} looks like a name; names aren't looked up, write the addresses"
+    return f"{shown} isn't an address; {forms}"
+
+
+_ENTRIES = re.compile(rb"[#;]+\s*entries\s*:\s*(.*?)\s*", re.IGNORECASE)
+_COMMENT = re.compile(rb"[#;]")
+
+
+def parse_list(data: bytes, file: str) -> AddressList:
+    """Read a list file: one entry per line, `#` and `;` begin comments, `# entries: N` is held to."""
+    digest = sha256(data).hexdigest()
+    if b"\0" in data:
+        place = Place(file, data.count(b"\n", 0, data.index(b"\0")) + 1, 1)
+        said = "a NUL byte: this is a binary file; one prefix, address or first-last range per line is read"
+        return AddressList(file, data, digest, (), (fault(place, "not_text", said),))
+    spans: list[Span] = []
+    lines = array("i")
+    faults: list[Fault] = []
+    counts: list[tuple[Place, str]] = []
+    bad = 0
+    for number, raw in enumerate(BytesIO(data), 1):
+        line = raw.strip()
+        if b"#" in line or b";" in line:
+            if match := _ENTRIES.fullmatch(line):
+                counts.append((_place(file, number, raw), match[1].decode("ascii", "replace")))
+            line = _COMMENT.split(line, maxsplit=1)[0].rstrip()
+        if not line:
+            continue
+        try:
+            spans.append(parse_span(line.decode("ascii")))
+            lines.append(number)
+        except ValueError as error:
+            bad += 1
+            if bad <= CAP:
+                faults.append(_bad_line(error, line, _place(file, number, raw)))
+    if bad > CAP:
+        faults.append(fault(faults[-1].place, "many_faults", f"and {bad - CAP:,} more bad lines below this one"))
+    faults += _miscounted(file, len(spans) + bad, counts)
+    return AddressList(file, data, digest, to_ranges(spans, lines, file), tuple(sorted(faults)))
+
+
+def _miscounted(file: str, found: int, counts: Iterable[tuple[Place, str]]) -> Iterator[Fault]:
+    for place, count in counts:
+        if count != str(found):
+            message = f"this line says {count or 'nothing'}, but the list has {found} entries; is a part missing?"
+            yield fault(place, "entries_mismatch", message)
+    if not found:
+        message = "there is no entry in this list, so it would block nothing; is a part missing?"
+        yield fault(Place(file, 1, 1), "list_empty", message)
+
+
+def _bad_line(error: ValueError, line: bytes, place: Place) -> Fault:
+    if isinstance(error, EntryError):
+        return fault(place, error.code, str(error))
+    if place.line == 1 and line.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        message = "the file begins with a byte order mark; save it as plain text without one"
+    else:
+        message = "this isn't text: one prefix, address or first-last range per line is"
+    return fault(place, "not_text", message)
+
+
+def _place(file: str, number: int, raw: bytes) -> Place:
+    return Place(file, number, len(raw) - len(raw.lstrip()) + 1)
+
+
+def to_ranges(spans: Sequence[Span], lines: Sequence[int], file: str) -> tuple[Ranges, ...]:
+    """Put entries into arrays, one Ranges per family that occurs, in the order of the source."""
+    result = []
+    for family in (4, 6):
+        own = [index for index, span in enumerate(spans) if span.family == family]
+        if own:
+            first = _addresses(family, (spans[index].first for index in own), len(own))
+            last = _addresses(family, (spans[index].last for index in own), len(own))
+            line = np.fromiter((lines[index] for index in own), np.int32, len(own))
+            line.setflags(write=False)
+            result.append(Ranges(family, first, last, line, file))
+    return tuple(result)
+
+
+def _addresses(family: int, values: Iterable[int], count: int) -> NDArray[np.generic]:
+    if family == 4:
+        addresses: NDArray[np.generic] = np.fromiter(values, IPV4_DTYPE, count)
+    else:
+        halves = ((value >> 64, value & _LOW) for value in values)
+        addresses = np.fromiter(halves, IPV6_DTYPE, count)
+    addresses.setflags(write=False)
+    return addresses
+
+
+def canonical(ranges: Iterable[Ranges], family: Family) -> NDArray[np.uint64]:
+    """All entries of one family as rows of 64-bit words, sorted, each once: equal for lists that mean the same."""
+    own = [part for part in ranges if part.family == family]
+    if not own:
+        return np.empty((0, 2), np.uint64)
+    ends: list[NDArray[Any]] = [
+        np.concatenate(several) for several in zip(*((part.first, part.last) for part in own), strict=True)
+    ]
+    columns = (
+        [end.astype(np.uint64) for end in ends] if family == 4 else [end[half] for end in ends for half in ("hi", "lo")]
+    )
+    order = np.lexsort(columns[::-1])
+    rows = np.stack([column[order] for column in columns], axis=1)
+    keep = np.ones(len(rows), bool)
+    keep[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return rows[keep]
+
+
+def covers_everything(ranges: Iterable[Ranges]) -> bool:
+    """Whether the IPv4 entries together leave nothing out. IPv6's can't: see `parse_span`."""
+    own = [part for part in ranges if part.family == 4]
+    sizes = (int((part.last.astype(np.uint64) - part.first.astype(np.uint64) + 1).sum()) for part in own)
+    if sum(sizes) <= _EVERYTHING[4]:
+        return False
+    rows = canonical(own, 4)
+    reach = np.maximum.accumulate(rows[:, 1])
+    return bool(rows[0, 0] == 0 and reach[-1] == _EVERYTHING[4] and (rows[1:, 0] <= reach[:-1] + 1).all())
+
+
+def span_text(span: Span) -> str:
+    """Write an entry the shortest way that reads back the same: an address, a prefix, or first-last."""
+    address = ipaddress.IPv4Address if span.family == 4 else ipaddress.IPv6Address
+    size = span.last - span.first + 1
+    if size == 1:
+        return str(address(span.first))
+    if size & (size - 1) == 0 and span.first % size == 0:
+        return f"{address(span.first)}/{(32 if span.family == 4 else 128) - size.bit_length() + 1}"
+    return f"{address(span.first)}-{address(span.last)}"
