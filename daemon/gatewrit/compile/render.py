@@ -155,6 +155,11 @@ def compile_policies(policies: Iterable[Policy], now: int, hooks: Sequence[HookN
     )
 
 
+def count_addresses(policy: Policy) -> dict[Family, int]:
+    """Count the distinct addresses that a policy names, by family."""
+    return {family: _by_policy(family, [policy])[policy.id].addresses for family in FAMILIES}
+
+
 def label(ids: Sequence[str]) -> str:
     """Name policies in a comment: as many as fit, and how many more there are."""
     for shown in range(len(ids), 0, -1):

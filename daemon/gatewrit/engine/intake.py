@@ -1,0 +1,181 @@
+"""What a reading of the policy directory means beside what was good before: which policies count now, and why.
+
+Bad input is quarantined: the good files load, and whatever is bad leaves its policy at the last good revision. A file
+that vanishes lifts nothing. Pure: the store, the clock and the log are the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewrit.compile.ladder import pending
+from gatewrit.engine.store import Kept
+from gatewrit.policy.load import resolve
+from gatewrit.policy.model import Fault, Place, Policy, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gatewrit.policy.load import PolicyDocument, Reading, ServiceDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault with the policy that it keeps from following its file; None for one that concerns no policy."""
+
+    fault: Fault
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intake:
+    """What counts from now on.
+
+    `policies` are shown and, while active, enforced; `kept` is what to remember of them; `rejected` are the handles of
+    those of which no revision was ever good.
+    """
+
+    policies: Mapping[str, Policy]
+    kept: Mapping[str, Kept]
+    rejected: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def take_in(reading: Reading, before: Mapping[str, Kept], now: int) -> Intake:
+    """Decide, policy by policy, which revision counts."""
+    broken = _claim(reading, before)
+    policies: dict[str, Policy] = {}
+    kept: dict[str, Kept] = {}
+    rejected: list[str] = []
+    findings: list[Finding] = []
+    for name in sorted({*reading.policies, *reading.duplicate_policies, *broken, *before}):
+        chosen, faults = _choose(name, reading, before.get(name), broken.get(name, ()))
+        findings += [Finding(fault, name) for fault in faults]
+        if chosen is None:
+            rejected.append(name)
+            continue
+        kept[name] = chosen
+        policy = _policy(chosen)
+        gone = name not in {*reading.policies, *reading.duplicate_policies, *broken}
+        if not gone:
+            policies[name] = policy
+        elif policy.state is State.SUSPENDED or pending(policy, now):
+            policies[name] = policy
+            findings.append(Finding(_missing(policy), name))
+    told = {finding.fault for finding in findings}
+    findings += [Finding(fault) for fault in reading.faults if fault not in told]
+    return Intake(policies, kept, tuple(rejected), tuple(findings))
+
+
+def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Fault, ...]]:
+    """Give the broken files by policy: one that can't even say its id belongs to whom it belonged before."""
+    owners = {kept.document.source.file: name for name, kept in before.items()}
+    claimed: dict[str, tuple[Fault, ...]] = {}
+    for handle, faults in reading.broken_policies.items():
+        file = faults[0].place.file if faults else ""
+        name = handle if handle in before else owners.get(file, handle)
+        if name in reading.policies:
+            continue
+        claimed[name] = claimed.get(name, ()) + faults
+    return claimed
+
+
+def _choose(
+    name: str, reading: Reading, before: Kept | None, broken: tuple[Fault, ...]
+) -> tuple[Kept | None, tuple[Fault, ...]]:
+    """Give the revision that counts for one policy, and what speaks against a newer one."""
+    document = reading.policies.get(name) or _incumbent(reading.duplicate_policies.get(name, ()), before)
+    if document is None:
+        duplicates = tuple(
+            fault
+            for each in reading.duplicate_policies.get(name, ())
+            for fault in reading.faults
+            if fault.place.file == each.place.file and fault.severity == "error"
+        )
+        return before, broken + duplicates
+    if before is not None and (refusal := _goes_back(document, before.document)):
+        return before, (refusal,)
+    services, notes = _services(document, reading, before)
+    complete = resolve(document, services)
+    if isinstance(complete, Policy) or document.state is not State.ACTIVE:
+        # A rescission or suspension acts at once, whatever has become of its services.
+        return Kept(document, services), notes
+    return before, notes + complete
+
+
+def _incumbent(documents: Iterable[PolicyDocument], before: Kept | None) -> PolicyDocument | None:
+    """Of several files with one id, the one whose revision is in force stays the policy's file."""
+    file = before.document.source.file if before else None
+    return next((each for each in documents if each.source.file == file), None)
+
+
+def _goes_back(document: PolicyDocument, before: PolicyDocument) -> Fault | None:
+    if document.revision > before.revision or document.meaning == before.meaning:
+        return None
+    needed = before.revision + 1
+    return Fault(
+        document.place,
+        "revision_not_raised",
+        f"{document.id} says something else than revision {before.revision}, which is in force, but calls itself "
+        f"revision {document.revision}; an amendment needs `revision: {needed}` or higher",
+    )
+
+
+def _services(
+    document: PolicyDocument, reading: Reading, before: Kept | None
+) -> tuple[dict[str, ServiceDocument], tuple[Fault, ...]]:
+    """Give the services that a policy names as they are now, or else as they last were good for it."""
+    found: dict[str, ServiceDocument] = {}
+    notes: list[Fault] = []
+    for name, place in zip(document.block.services, document.references, strict=True):
+        old = before.services.get(name) if before else None
+        now = reading.services.get(name)
+        if now is None and old is not None:
+            file = old.source.file
+            now = next((each for each in reading.duplicate_services.get(name, ()) if each.source.file == file), None)
+        if now is not None:
+            found[name] = now
+        elif old is not None:
+            found[name] = old
+            notes.append(_kept_service(name, place, reading.broken_services.get(name, ())))
+    return found, tuple(notes)
+
+
+def _kept_service(name: str, place: Place, faults: tuple[Fault, ...]) -> Fault:
+    if faults:
+        return Fault(
+            place,
+            "service_broken",
+            f"service {name} can't be used as it is now ({faults[0]}); what it last was stays in force",
+        )
+    return Fault(place, "policy_missing", f"the file of service {name} is gone; what it last was stays in force")
+
+
+def _missing(policy: Policy) -> Fault:
+    return Fault(
+        policy.place,
+        "policy_missing",
+        f"the file of {policy.id} is gone, which lifts nothing: revision {policy.revision} stays",
+    )
+
+
+def _policy(kept: Kept) -> Policy:
+    """Put a kept revision together; one that isn't active may lack services."""
+    complete = resolve(kept.document, kept.services)
+    if isinstance(complete, Policy):
+        return complete
+    document = kept.document
+    return Policy(
+        id=document.id,
+        title=document.title,
+        revision=document.revision,
+        order=document.order,
+        effective=document.effective,
+        state=document.state,
+        block=document.block,
+        services={name: each.service for name, each in kept.services.items()},
+        labels=document.labels,
+        meaning=document.meaning,
+        place=document.place,
+    )

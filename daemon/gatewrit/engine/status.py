@@ -1,0 +1,217 @@
+"""What the engine knows, in the words of the contract: states, problems with what to do, the snapshot. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import gatewrit
+from gatewrit.engine.ledger import Count
+from gatewrit.engine.snapshot import (
+    Enforcement,
+    Histogram,
+    PolicyState,
+    PolicyView,
+    Problem,
+    RulesetView,
+    Snapshot,
+)
+from gatewrit.policy.model import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gatewrit.engine.intake import Finding, Intake
+    from gatewrit.policy.model import Family, Policy, Severity
+
+#: What to do about a problem, by code; the rest is answered by DEFAULT_ACTION.
+ACTIONS: Mapping[str, str] = {
+    "policy_missing": (
+        "Put the file back. If the order has ended, say so on the record: the file with `state: rescinded` and a "
+        "higher revision. Then: gatewrit reload"
+    ),
+    "revision_not_raised": "Raise `revision` if the amendment is meant, or restore the file. Then: gatewrit reload",
+    "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
+    "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
+    "state_unwritable": "Free or remount the state directory; until then a restart can't know the last good policies",
+    "state_damaged": "Reload with every policy file in place, so that the state is written anew",
+}
+DEFAULT_ACTION = "Correct the file, try it with `gatewrit check`, then: gatewrit reload"
+WARNING_ACTION = "Nothing is blocked less for it; look at the file when there is time"
+
+
+#: Before the first pass.
+UNKNOWN_RULESET = RulesetView(0, None, None, None, 0, 0)
+NO_PASSES = Histogram()
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A problem before it has a beginning: what `Problems` tells apart and dates."""
+
+    code: str
+    severity: Severity
+    message: str
+    policy: str | None = None
+    place: str | None = None
+
+    def dated(self, since: int) -> Problem:
+        """Make the problem that is shown."""
+        default = DEFAULT_ACTION if self.severity == "error" else WARNING_ACTION
+        action = ACTIONS.get(self.code, default)
+        return Problem(self.code, self.severity, self.message, action, since, self.policy, self.place)
+
+
+def date(troubles: Iterable[Trouble], before: Iterable[Problem], now: int) -> tuple[Problem, ...]:
+    """Date problems: one that was there before keeps its beginning. Errors first, then by policy."""
+    known = {(each.code, each.policy, each.place): each.since for each in before}
+    distinct = dict.fromkeys(troubles)
+    dated = [each.dated(known.get((each.code, each.policy, each.place), now)) for each in distinct]
+    return tuple(sorted(dated, key=lambda each: (each.severity != "error", each.policy or "", each.place or "")))
+
+
+def troubles_of(findings: Iterable[Finding]) -> list[Trouble]:
+    """Give the problems that a reading of the files found."""
+    return [
+        Trouble(each.fault.code, each.fault.severity, each.fault.message, each.policy, str(each.fault.place))
+        for each in findings
+    ]
+
+
+def overdue(policies: Iterable[Policy], now: int) -> list[Trouble]:
+    """Give the orders that somebody should have looked at again by now."""
+    return [
+        Trouble(
+            "review_overdue",
+            "warning",
+            f"{policy.id} was to be reviewed by {policy.effective.review_by.text}; it stays in force until lifted",
+            policy.id,
+            str(policy.place),
+        )
+        for policy in policies
+        if policy.effective.review_by is not None
+        and policy.effective.review_by.epoch <= now
+        and state_of(policy, now) is PolicyState.IN_FORCE
+    ]
+
+
+def state_of(policy: Policy, now: int) -> PolicyState:
+    """Say what a good policy amounts to at `now`; the first that fits."""
+    effective = policy.effective
+    if policy.state is State.RESCINDED:
+        return PolicyState.RESCINDED
+    if effective.until is not None and effective.until.epoch <= now:
+        return PolicyState.LAPSED
+    if policy.state is State.SUSPENDED:
+        return PolicyState.SUSPENDED
+    return PolicyState.SCHEDULED if now < effective.start.epoch else PolicyState.IN_FORCE
+
+
+def next_change(policies: Iterable[Policy], now: int) -> int | None:
+    """Give the next instant at which an active policy starts or ends."""
+    instants = [
+        instant.epoch
+        for policy in policies
+        if policy.state is State.ACTIVE
+        for instant in (policy.effective.start, policy.effective.until)
+        if instant is not None and instant.epoch > now
+    ]
+    return min(instants, default=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """All that the snapshot is made of, as the engine last had it."""
+
+    gateway: str
+    started_at: int
+    intake: Intake | None = None
+    ruleset: RulesetView = UNKNOWN_RULESET
+    addresses: Mapping[str, Mapping[Family, int]] = field(default_factory=lambda: MappingProxyType({}))
+    counts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
+    in_force_since: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    problems: tuple[Problem, ...] = ()
+    failed: bool = False
+    drifted: bool = False
+    drift_total: int = 0
+    apply_duration: Histogram = NO_PASSES
+
+
+def snapshot(standing: Standing, now: int) -> Snapshot:
+    """Make what every face of the daemon shows."""
+    policies = standing.intake.policies if standing.intake else {}
+    rejected = standing.intake.rejected if standing.intake else ()
+    views = [_view(policy, standing, now) for policy in policies.values()]
+    views += [_rejected(name, standing) for name in rejected]
+    return Snapshot(
+        gateway=standing.gateway,
+        version=gatewrit.__version__,
+        started_at=standing.started_at,
+        enforcement=_enforcement(standing),
+        ruleset=standing.ruleset,
+        policies=tuple(sorted(views, key=lambda view: view.id)),
+        problems=standing.problems,
+        next_change=next_change(policies.values(), now),
+        drift_total=standing.drift_total,
+        apply_duration=standing.apply_duration,
+    )
+
+
+def _enforcement(standing: Standing) -> Enforcement:
+    if standing.failed:
+        return Enforcement.FAILED
+    if standing.drifted:
+        return Enforcement.DRIFTED
+    if any(problem.severity == "error" for problem in standing.problems):
+        return Enforcement.DEGRADED
+    return Enforcement.STARTING if standing.ruleset.verified_at is None else Enforcement.IN_SYNC
+
+
+def _problem(name: str, standing: Standing) -> Problem | None:
+    return next((problem for problem in standing.problems if problem.policy == name), None)
+
+
+def _view(policy: Policy, standing: Standing, now: int) -> PolicyView:
+    count = standing.counts.get(policy.id, Count())
+    addresses = standing.addresses.get(policy.id, {})
+    state = state_of(policy, now)
+    return PolicyView(
+        id=policy.id,
+        title=policy.title,
+        revision=policy.revision,
+        order=policy.order,
+        effective=policy.effective,
+        state=state,
+        action=policy.block.action,
+        direction=policy.block.direction,
+        services=policy.block.services,
+        packets=count.packets,
+        bytes=count.bytes,
+        addresses_ipv4=addresses.get(4, 0),
+        addresses_ipv6=addresses.get(6, 0),
+        in_force_since=standing.in_force_since.get(policy.id) if state is PolicyState.IN_FORCE else None,
+        problem=_problem(policy.id, standing),
+        labels=policy.labels,
+    )
+
+
+def _rejected(name: str, standing: Standing) -> PolicyView:
+    return PolicyView(
+        id=name,
+        title=None,
+        revision=None,
+        order=None,
+        effective=None,
+        state=PolicyState.REJECTED,
+        action=None,
+        direction=None,
+        services=(),
+        packets=0,
+        bytes=0,
+        addresses_ipv4=0,
+        addresses_ipv6=0,
+        in_force_since=None,
+        problem=_problem(name, standing),
+        labels={},
+    )

@@ -1,0 +1,131 @@
+"""The last good policies on disk: what stays in force when a file is broken or gone, also over a restart.
+
+`policies/ID.json` in the state directory says which texts make up the last good revision; `texts/SHA256` holds each
+text (a policy, a service, a list) once, by content. A text that no longer has its digest is as good as gone, and said
+to be. Everything is read by the same parser as the policy directory: nothing in here is trusted more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from gatewrit.engine import durable
+from gatewrit.policy.load import Broken, PolicyDocument, ServiceDocument, parse_policy, parse_service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gatewrit.policy.load import Source
+
+VERSION = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """One policy's last good revision: its own document, and the services that it names as they last were good."""
+
+    document: PolicyDocument
+    services: Mapping[str, ServiceDocument]
+
+    def texts(self) -> dict[str, bytes]:
+        """Give every text it is made of, by digest."""
+        sources = [self.document.source]
+        for service in self.services.values():
+            sources += [service.source, *service.lists.values()]
+        return {source.sha256: source.data for source in sources}
+
+    def document_json(self) -> dict[str, Any]:
+        """Say which texts it is made of."""
+        return {
+            "version": VERSION,
+            "policy": _reference(self.document.source),
+            "services": {
+                name: {
+                    **_reference(service.source),
+                    "lists": {called: _reference(source) for called, source in service.lists.items()},
+                }
+                for name, service in self.services.items()
+            },
+        }
+
+
+class StoreError(Exception):
+    """A kept policy that can't be read back: which, why, and what that means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The state directory's part for policies. Calls block on the disk; `OSError` says what failed."""
+
+    root: Path
+
+    def load(self) -> tuple[dict[str, Kept], tuple[str, ...]]:
+        """Read back all kept policies, and say what couldn't be."""
+        kept: dict[str, Kept] = {}
+        damaged: list[str] = []
+        folder = self.root / "policies"
+        paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        for path in paths:
+            try:
+                found = self._read(path)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
+                damaged.append(f"{path}: {error}")
+            else:
+                kept[found.document.id] = found
+        return kept, tuple(damaged)
+
+    def save(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
+        """Bring the disk from `before` to `kept`: texts, then what refers to them, then away with what nothing needs."""
+        wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
+        texts = self.root / "texts"
+        for digest, text in wanted.items():
+            path = texts / digest
+            if not path.exists() or path.stat().st_size != len(text):
+                durable.write(path, text)
+        for name, each in kept.items():
+            old = before.get(name)
+            if old is None or old.document_json() != each.document_json():
+                durable.write_json(self._path(name), each.document_json())
+        for name in before:
+            if name not in kept:
+                durable.remove(self._path(name))
+        for path in texts.iterdir() if texts.is_dir() else ():
+            if path.name not in wanted:
+                durable.remove(path)
+
+    def _path(self, name: str) -> Path:
+        return self.root / "policies" / f"{name}.json"
+
+    def _read(self, path: Path) -> Kept:
+        value = durable.read_json(path)
+        if value is None or value["version"] != VERSION:
+            raise StoreError(f"version {None if value is None else value['version']} isn't one that I know")
+        document = parse_policy(self._text(value["policy"]), value["policy"]["file"])
+        if isinstance(document, Broken):
+            raise StoreError(f"{document.faults[0]}")
+        services = {}
+        for name, each in value["services"].items():
+            lists = {called: self._text(source) for called, source in each["lists"].items()}
+            service = parse_service(self._text(each), each["file"], lists)
+            if isinstance(service, Broken):
+                raise StoreError(f"{service.faults[0]}")
+            services[name] = service
+        return Kept(document, services)
+
+    def _text(self, reference: Mapping[str, Any]) -> bytes:
+        digest = str(reference["sha256"])
+        if not _DIGEST.fullmatch(digest):
+            raise StoreError(f"{digest!r} is not a digest")
+        text = (self.root / "texts" / digest).read_bytes()
+        if sha256(text).hexdigest() != digest:
+            raise StoreError(f"the text {digest} has changed on the disk")
+        return text
+
+
+def _reference(source: Source) -> dict[str, str]:
+    return {"file": source.file, "sha256": source.sha256}
