@@ -33,7 +33,6 @@ _EXPECTED = {
     "tuple_type": "a list",
     "dict_type": "a mapping (key: value)",
     "model_type": "a mapping (key: value)",
-    "literal_error": "text",
 }
 
 
@@ -72,13 +71,14 @@ def _explain(detail: ErrorDetails, root: Node, model: type[BaseModel]) -> Fault:
         return fault(node.place, kind, str(context["said"]))
     name = path_text(loc)
     value = node.value if isinstance(node, Scalar) else None
+    allowed = re.findall(r"'([^']*)'", str(context["expected"])) if kind == "literal_error" else []
+    expected = one_of(allowed) if allowed else _EXPECTED.get(kind)
     if isinstance(value, Trap):
-        return trapped(node, value, name)
-    if kind == "literal_error" and isinstance(value, str):
-        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
-        message = f"{name} can't be {_show(value)}; write {one_of(allowed)}{suggest(value, allowed)}"
+        return trapped(node, value, name, expected or "text")
+    if allowed and isinstance(value, str):
+        message = f"{name} can't be {_show(value)}; write {expected}{suggest(value, allowed)}"
         return fault(node.place, "bad_value", message)
-    if expected := _EXPECTED.get(kind):
+    if expected:
         return fault(node.place, "wrong_type", f"{name} must be {expected}, not {_advise(node, expected)}")
     if kind == "too_short":
         return fault(node.place, "list_empty", f"{name} is empty; it must name at least one")
@@ -96,11 +96,17 @@ _LIMITS = {
 }
 
 
-def trapped(node: Node, trap: Trap, name: str) -> Fault:
+def trapped(node: Node, trap: Trap, name: str, expected: str) -> Fault:
     """Say what a plain scalar was taken for, in the words it was written in."""
-    if not trap.text:
-        return fault(node.place, "yaml_trap", f"{name} has no value; write one, or leave the key out")
-    message = f"{trap.text} without quotes is {trap.taken_for} to YAML readers; for {name} write {trap.instead}"
+    if trap.taken_for is None:
+        written = f" ({trap.text} is null)" if trap.text else ""
+        return fault(node.place, "yaml_trap", f"{name} has no value{written}; write one, or leave the key out")
+    advice = ""
+    if expected == "text":
+        advice = f'; write it in quotes: "{trap.text}"'
+    elif "number" in expected and trap.number:
+        advice = f"; write {trap.number}"
+    message = f"{name} must be {expected}; {trap.text} without quotes is {trap.taken_for} to YAML readers{advice}"
     return fault(node.place, "yaml_trap", message)
 
 

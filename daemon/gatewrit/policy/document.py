@@ -213,7 +213,7 @@ def _not_enforced(root: MappingNode) -> list[Fault]:
 def _label_keys(labels: Node | None) -> Iterator[Fault]:
     for key in labels.keys.values() if isinstance(labels, MappingNode) else ():
         if isinstance(key.value, Trap):
-            yield trapped(key, key.value, "this label")
+            yield trapped(key, key.value, "a label's name", "text")
         elif not isinstance(key.value, str):
             yield fault(key.place, "wrong_type", f'a label\'s name is text; write {key.text} in quotes: "{key.text}"')
 

@@ -142,7 +142,7 @@ def read_transport(value: object) -> Transport:
     """Read one item of `ports`."""
     if isinstance(value, int) and not isinstance(value, bool):
         raise refuse("bad_port", f"{value} lacks its protocol; write tcp/{value} (or udp/{value}, sctp/{value})")
-    if isinstance(value, Trap):
+    if isinstance(value, Trap) and value.taken_for is not None:
         first, colon, last = value.text.partition(":")
         right = f"a range is tcp/{first}-{last}" if colon else _PORT_FORMS
         raise refuse("bad_port", f"{value.text} isn't a port, and is {value.taken_for} to YAML readers; {right}")

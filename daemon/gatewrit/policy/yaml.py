@@ -34,11 +34,11 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """A plain scalar that doesn't mean what it looks like: what readers take it for, and what to write instead."""
+    """A plain scalar that isn't what it looks like: what readers take it for (None: null), that number plainly."""
 
     text: str
-    taken_for: str
-    instead: str
+    taken_for: str | None
+    number: str | None = None
 
 
 Plain: TypeAlias = str | int | float | bool | Trap
@@ -95,14 +95,14 @@ _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,6}(?:\.[0-9_]*)?
 
 def resolve(text: str) -> Plain:  # noqa: PLR0911 - one return for each kind of scalar reads best
     """Say what a plain scalar is. Dates and instants stay text: their fields read them."""
-    if not text or text[0] not in "~nNtTfFyYoO+-.0123456789":
-        return text or Trap(text, "nothing at all (null)", "a value, or leave the key out")
+    if text and text[0] not in "~nNtTfFyYoO+-.0123456789":
+        return text
     if _NULL.fullmatch(text):
-        return Trap(text, "nothing at all (null)", f'a value, or leave the key out (or "{text}" if the word is meant)')
+        return Trap(text, None)
     if _BOOL.fullmatch(text):
         return text.lower() == "true"
     if truth := _WORDY_BOOL.fullmatch(text):
-        return Trap(text, "true" if truth[1] else "false", f'"{text}" if the word is meant, else true or false')
+        return Trap(text, "true" if truth[1] else "false")
     if _INT.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):
@@ -112,16 +112,15 @@ def resolve(text: str) -> Plain:  # noqa: PLR0911 - one return for each kind of 
 
 def _numeric_trap(text: str) -> Trap | None:
     # No number that we know is as long, and int() has a limit of its own.
-    taken_for, instead = _number_taken(text) if len(text) <= 40 else (None, "")
-    quoted = f'"{text}" if the text is meant'
-    return Trap(text, taken_for, f"{instead}, or {quoted}" if instead else quoted) if taken_for else None
+    taken_for, number = _number_taken(text) if len(text) <= 40 else (None, None)
+    return Trap(text, taken_for, number) if taken_for else None
 
 
-def _number_taken(text: str) -> tuple[str | None, str]:  # noqa: PLR0911 - one return for each kind
+def _number_taken(text: str) -> tuple[str | None, str | None]:  # noqa: PLR0911 - one return for each kind
     """Say what number some readers make of a word, and how it is written plainly."""
     digits = text.replace("_", "")
     if _ODD_FLOAT.fullmatch(text):
-        return "no finite number", ""
+        return "no finite number", None
     if _RADIX.fullmatch(digits):
         return f"the number {int(digits, 0)}", str(int(digits, 0))
     if re.fullmatch(r"[-+]?0[0-7]+", digits):
@@ -135,8 +134,8 @@ def _number_taken(text: str) -> tuple[str | None, str]:  # noqa: PLR0911 - one r
         total = 0.0
         for group in digits.lstrip("+-").split(":"):
             total = total * 60 + float(group or 0)
-        return f"the number {'-' * text.startswith('-')}{total:.12g} (base 60)", ""
-    return None, ""
+        return f"the number {'-' * text.startswith('-')}{total:.12g} (base 60)", None
+    return None, None
 
 
 def read_yaml(data: bytes, file: str) -> tuple[Node | None, tuple[Fault, ...]]:
