@@ -146,7 +146,7 @@ def compile_policies(policies: Iterable[Policy], now: int, hooks: Sequence[HookN
     # Callees were drafted before their callers; a reader wants them the other way round.
     chains.update(reversed(draft.chains.items()))
     counters = {name: Counter(name, label(ids)) for name, ids in sorted(draft.counters.items())}
-    whole = {family: _by_policy(family, chosen.values()) for family in FAMILIES}
+    whole = {family: {name: policy_spans(family, policy) for name, policy in chosen.items()} for family in FAMILIES}
     return Compiled(
         Ruleset(chains, draft.sets, counters),
         draft.counters,
@@ -155,9 +155,15 @@ def compile_policies(policies: Iterable[Policy], now: int, hooks: Sequence[HookN
     )
 
 
+def policy_spans(family: Family, policy: Policy) -> Spans:
+    """Unite all addresses of one family that a policy names."""
+    endpoints = [endpoint for service in policy.services.values() for endpoint in service.endpoints]
+    return merge(family, [ranges for endpoint in endpoints for ranges in endpoint.ranges])
+
+
 def count_addresses(policy: Policy) -> dict[Family, int]:
     """Count the distinct addresses that a policy names, by family."""
-    return {family: _by_policy(family, [policy])[policy.id].addresses for family in FAMILIES}
+    return {family: policy_spans(family, policy).addresses for family in FAMILIES}
 
 
 def label(ids: Sequence[str]) -> str:
@@ -194,21 +200,6 @@ def _spans(family: Family, policies: Iterable[Policy]) -> dict[Owner, Spans]:
                     owner = (policy.id, transport, policy.block.direction)
                     parts.setdefault(owner, []).extend(endpoint.ranges)
     return {owner: merge(family, ranges) for owner, ranges in parts.items()}  # type: ignore[arg-type]
-
-
-def _by_policy(family: Family, policies: Iterable[Policy]) -> dict[str, Spans]:
-    return {
-        policy.id: merge(
-            family,
-            (
-                ranges
-                for service in policy.services.values()
-                for endpoint in service.endpoints
-                for ranges in endpoint.ranges
-            ),
-        )
-        for policy in policies
-    }
 
 
 def _judge(draft: _Draft, end: End, spans: Mapping[Family, Mapping[Owner, Spans]]) -> bool:

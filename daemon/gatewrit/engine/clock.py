@@ -10,8 +10,8 @@ from typing import Protocol
 class Clock(Protocol):
     """What the engine knows of time."""
 
-    def now(self) -> int:
-        """Give the wall clock in whole epoch seconds."""
+    def time(self) -> float:
+        """Give the wall clock in epoch seconds."""
 
     def monotonic(self) -> float:
         """Give seconds that only ever grow, for durations."""
@@ -23,9 +23,9 @@ class Clock(Protocol):
 class SystemClock:
     """The host's clocks."""
 
-    def now(self) -> int:
-        """Give the wall clock in whole epoch seconds."""
-        return int(time.time())
+    def time(self) -> float:
+        """Give the wall clock in epoch seconds."""
+        return time.time()
 
     def monotonic(self) -> float:
         """Give seconds that only ever grow, for durations."""

@@ -130,7 +130,7 @@ class Standing:
     ruleset: RulesetView = UNKNOWN_RULESET
     addresses: Mapping[str, Mapping[Family, int]] = field(default_factory=lambda: MappingProxyType({}))
     counts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
-    in_force_since: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    installed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     problems: tuple[Problem, ...] = ()
     failed: bool = False
     drifted: bool = False
@@ -190,10 +190,16 @@ def _view(policy: Policy, standing: Standing, now: int) -> PolicyView:
         bytes=count.bytes,
         addresses_ipv4=addresses.get(4, 0),
         addresses_ipv6=addresses.get(6, 0),
-        in_force_since=standing.in_force_since.get(policy.id) if state is PolicyState.IN_FORCE else None,
+        in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
         problem=_problem(policy.id, standing),
         labels=policy.labels,
     )
+
+
+def _in_force_since(policy: Policy, standing: Standing) -> int | None:
+    """Give since when it acts here: its start, or the moment at which its rules came, if that was later."""
+    installed = standing.installed.get(policy.id)
+    return None if installed is None else max(installed, policy.effective.start.epoch)
 
 
 def _rejected(name: str, standing: Standing) -> PolicyView:

@@ -80,7 +80,7 @@ class Store:
         return kept, tuple(damaged)
 
     def save(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
-        """Bring the disk from `before` to `kept`: texts, then what refers to them, then away with what nothing needs."""
+        """Bring the disk from `before` to `kept`: texts, what refers to them, then away with what nothing needs."""
         wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
         texts = self.root / "texts"
         for digest, text in wanted.items():

@@ -1,0 +1,132 @@
+"""What all verbs share: the settings, `--json`, exit codes, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import gatewrit
+from gatewrit.api.client import ControlError
+from gatewrit.api.control import HeldError
+from gatewrit.api.listen import ListenError
+from gatewrit.engine.claim import ClaimedError
+from gatewrit.kernel.socket import KernelError
+from gatewrit.settings import SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from gatewrit.policy.model import Fault
+    from gatewrit.settings import Settings
+
+FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64
+
+
+class Quit(click.ClickException):
+    """Ends a verb with a sentence on standard error and an exit code."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def show(self, file: Any = None) -> None:
+        """Say it."""
+        del file
+        click.echo(f"gatewrit: {self.message}", err=True)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit: 0 fine, 1 failed or a bad answer, 2 refused input or a pending change, 64 wrong usage.",
+)
+@click.version_option(gatewrit.__version__, prog_name="gatewrit", message="%(prog)s %(version)s")
+def app() -> None:
+    """Service-block orders, enforced exactly and in time on this gateway."""
+
+
+def verb(example: str, *, prints_json: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a verb: it gets the settings first, and `as_json` where it prints something."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def call(config: Path | None, **arguments: Any) -> int:
+            try:
+                code = function(settings(config), **arguments)
+            except (ControlError, HeldError, ClaimedError, ListenError) as error:
+                raise Quit(str(error)) from None
+            except KernelError as error:
+                raise Quit(explain_kernel(error)) from None
+            return code if isinstance(code, int) else FINE
+
+        if prints_json:
+            call = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(call)
+        path = click.Path(dir_okay=False, path_type=Path)
+        call = click.option("--config", type=path, metavar="FILE", help="Settings [/etc/gatewrit/gatewrit.yaml].")(call)
+        return app.command(name=function.__name__.removesuffix("_"), epilog=f"Example: {example}")(call)
+
+    return decorate
+
+
+def settings(config: Path | None) -> Settings:
+    """Read the settings, or end with every fault in them."""
+    try:
+        return load_settings(config, os.environ)
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        raise Quit("the settings can't be used; nothing was done", REFUSED) from None
+
+
+def explain_kernel(error: KernelError) -> str:
+    """Say what a kernel error means for whoever called."""
+    if isinstance(error.__cause__, PermissionError) or error.errno in {1, 13}:
+        return f"the kernel refused: {error}. This needs root, or CAP_NET_ADMIN over this network namespace"
+    return f"the kernel refused: {error}. What was in force before still is"
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a verb's asynchronous part."""
+    return asyncio.run(work)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def fault_json(faults: Iterable[Fault]) -> dict[str, list[dict[str, object]]]:
+    """Give faults in the shape that `check --json` prints."""
+    return {
+        "faults": [
+            {
+                "file": fault.place.file,
+                "line": fault.place.line,
+                "column": fault.place.column,
+                "code": fault.code,
+                "message": fault.message,
+                "severity": fault.severity,
+            }
+            for fault in faults
+        ]
+    }
+
+
+def print_faults(faults: Iterable[Fault]) -> None:
+    """Print each fault on a line of its own, errors in red, on standard error."""
+    for fault in faults:
+        colour = "red" if fault.severity == "error" else "yellow"
+        click.echo(f"{fault.place}: {click.style(fault.code, fg=colour)}: {fault.message}", err=True)
+
+
+def refuse(faults: Iterable[Fault], *, as_json: bool, meaning: str) -> NoReturn:
+    """End because of what is wrong in the input."""
+    if as_json:
+        print_json(fault_json(faults))
+    else:
+        print_faults(faults)
+    raise Quit(meaning, REFUSED)

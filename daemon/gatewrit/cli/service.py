@@ -1,0 +1,121 @@
+"""The daemon put together: kernel, engine, control socket and HTTP, from start to stop.
+
+Enforcement comes first and depends on none of the others: if the HTTP address is taken, the orders are enforced all the
+same, and the address is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+import gatewrit
+from gatewrit.api import control, documents, http
+from gatewrit.api.listen import ListenError
+from gatewrit.cli.app import fault_json
+from gatewrit.engine.claim import claim
+from gatewrit.engine.clock import SystemClock
+from gatewrit.engine.daemon import Config, Daemon
+from gatewrit.engine.notify import Notifier
+from gatewrit.kernel.socket import NftSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+    from gatewrit.api.control import Caller
+    from gatewrit.engine.snapshot import Outcome
+    from gatewrit.settings import Settings
+
+log = structlog.get_logger()
+
+#: Seconds until a taken HTTP address is tried again.
+_LISTEN_AGAIN = 5.0
+
+
+def config(settings: Settings) -> Config:
+    """Give what the engine needs of the settings."""
+    return Config(settings.gateway.name, settings.policies, settings.state, settings.hooks, settings.priority)
+
+
+async def serve(settings: Settings) -> bool:
+    """Be the daemon until SIGTERM or SIGINT; False if it ended by a mistake of ours."""
+    notifier = Notifier.from_environment()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
+    with claim():
+        async with NftSocket() as kernel:
+            daemon = Daemon(config(settings), kernel, SystemClock(), notifier)
+            loop.add_signal_handler(signal.SIGHUP, daemon.want_reload)
+            async with control.serve(settings.runtime, _verbs(daemon), group=settings.control.group):
+                fine = await _live(daemon, settings, stop, notifier)
+            await daemon.save()
+    log.info("daemon.stopped", table="stays in force")
+    return fine
+
+
+async def _live(daemon: Daemon, settings: Settings, stop: asyncio.Event, notifier: Notifier) -> bool:
+    """Run all tasks until told to stop, or until one fails; they end together."""
+    tasks = [
+        asyncio.create_task(daemon.run(), name="enforce"),
+        asyncio.create_task(daemon.watch(), name="watch"),
+        asyncio.create_task(_show(daemon, settings), name="http"),
+    ]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    notifier.stopping()
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    failed = [task for task in done if task is not stopping]
+    for task in failed:
+        log.critical("daemon.failed", task=task.get_name(), table="stays in force", exc_info=task.exception())
+    return not failed
+
+
+async def _show(daemon: Daemon, settings: Settings) -> NoReturn:
+    """Answer HTTP for as long as the daemon lives."""
+    while True:
+        try:
+            async with http.serve(daemon, settings.listen, group=settings.control.group) as addresses:
+                log.info("http.listening", addresses=list(addresses))
+                await asyncio.Event().wait()
+        except ListenError as error:
+            log.error("http.not_listening", reason=str(error), again_in_s=_LISTEN_AGAIN)  # noqa: TRY400 - no mistake
+        await asyncio.sleep(_LISTEN_AGAIN)
+
+
+def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
+    """Give what the control socket can ask for."""
+
+    async def status(_arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
+        snapshot = daemon.snapshot()
+        return {
+            "status": documents.status_document(snapshot, int(time.time())),
+            "policies": [documents.policy_item(view) for view in snapshot.policies],
+        }
+
+    async def reload(_arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        log.info("reload.asked", by=caller.name, uid=caller.uid)
+        return outcome_json(await daemon.reload())
+
+    return {"status": control.Verb(status), "reload": control.Verb(reload), "apply": control.Verb(reload)}
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """Give an outcome as JSON."""
+    return {
+        "ok": outcome.ok,
+        "generation": outcome.generation,
+        "changed": outcome.changed,
+        "sentence": outcome.sentence,
+        **fault_json(outcome.faults),
+    }

@@ -1,0 +1,46 @@
+"""One gatewrit for each network namespace: two that enforce different orders in one table would undo each other."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: An abstract socket's name belongs to the network namespace, and goes with the process that holds it (unix(7)).
+_NAME = "\0gatewrit/table"
+_UCRED = struct.Struct("=iII")
+
+
+class ClaimedError(Exception):
+    """Another process enforces in this network namespace; says which, and what to stop."""
+
+
+@contextmanager
+def claim() -> Iterator[None]:
+    """Hold the right to write the table of this network namespace; raises `ClaimedError` if somebody else does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as held:
+        try:
+            held.bind(_NAME)
+        except OSError:
+            raise ClaimedError(
+                f"a gatewrit{_holder()} is enforcing in this network namespace; stop it first: "
+                "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
+            ) from None
+        held.listen(1)
+        yield
+
+
+def _holder() -> str:
+    """Ask the kernel who holds the claim."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(_NAME)
+            pid, _, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except OSError:
+            return ""
+        return f" (pid {pid})" if pid else ""
