@@ -23,17 +23,17 @@ import structlog
 from gatewrit.api import listen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
     from pathlib import Path
 
 log = structlog.get_logger()
 
 #: The longest request, in bytes; a reason and an instant need a few hundred.
 LARGEST_REQUEST = 65536
-#: Seconds in which a connected client says what it wants, and in which it takes its answer.
-_PATIENCE = 30.0
 _CONNECTIONS = 64
+#: The socket module has no name for it, and takes no option of more bytes than this.
 _SO_PEERGROUPS = 59
+_LARGEST_OPTION = 1024
 _UCRED = struct.Struct("=iII")
 
 
@@ -74,11 +74,17 @@ def socket_path(runtime: Path) -> Path:
 
 @asynccontextmanager
 async def serve(
-    runtime: Path, verbs: Mapping[str, Verb], *, group: str | None = None, grace: float = 5.0
+    runtime: Path,
+    verbs: Mapping[str, Verb],
+    *,
+    group: str | None = None,
+    grace: float = 5.0,
+    patience: float = 30.0,
 ) -> AsyncIterator[Path]:
     """Answer on `runtime`/control.sock; raise HeldError if a living daemon does already, ListenError if we can't.
 
-    At the end a verb under way gets `grace` seconds; whoever still waits then sees the connection end.
+    A client has `patience` seconds to say what it wants, and again to take its answer. At the end a verb under way
+    gets `grace` seconds; whoever still waits then sees the connection end.
     """
     path = socket_path(runtime)
     lock = _lock(runtime)
@@ -86,7 +92,7 @@ async def serve(
         gid = listen.group_id(group)
         sock = listen.listen_unix(path, 0o600 if gid is None else 0o660, gid)
         own = listen.identity(path)
-        desk = _Desk(verbs, gid)
+        desk = _Desk(verbs, gid, patience)
         server = await asyncio.start_unix_server(desk.accept, sock=sock, limit=LARGEST_REQUEST)
         try:
             yield path
@@ -121,9 +127,10 @@ def _lock(runtime: Path) -> int:
 class _Desk:
     """The connections being served."""
 
-    def __init__(self, verbs: Mapping[str, Verb], group: int | None) -> None:
+    def __init__(self, verbs: Mapping[str, Verb], group: int | None, patience: float) -> None:
         self._verbs = verbs
         self._group = group
+        self._patience = patience
         self._open: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[None]] = set()
 
@@ -149,7 +156,7 @@ class _Desk:
             await self._converse(reader, writer)
         except VerbError as refusal:
             with suppress(OSError, TimeoutError):
-                await _write(writer, _refused(refusal))
+                await _write(writer, _refused(refusal), self._patience)
                 # A socket closed with unread input resets the connection, and the refusal would be lost with it.
                 writer.write_eof()
                 async with asyncio.timeout(1):
@@ -164,9 +171,9 @@ class _Desk:
         """Answer one client's requests, one after the other, until it hangs up."""
         caller = await self._admit(writer)
         task = asyncio.current_task()
-        while task is not None and (line := await _read(reader)) is not None:
+        while task is not None and (line := await _read(reader, self._patience)) is not None:
             self._working.add(task)
-            await _write(writer, await self._answer(line, caller))
+            await _write(writer, await self._answer(line, caller), self._patience)
             self._working.discard(task)
 
     async def _admit(self, writer: asyncio.StreamWriter) -> Caller:
@@ -174,8 +181,9 @@ class _Desk:
             raise VerbError("busy", "too many requests at once; try again in a moment")
         sock = writer.get_extra_info("socket")
         pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        member = self._group is not None and self._group in _groups(sock, gid)
-        if uid not in (0, os.geteuid()) and not member:
+        # The host's user data base may be at the other end of a network.
+        groups = await asyncio.to_thread(_groups, sock, uid, gid)
+        if not may_control(uid, groups, os.geteuid(), self._group):
             log.warning("control.refused", uid=uid, pid=pid)
             raise VerbError(
                 "not_allowed",
@@ -199,6 +207,11 @@ class _Desk:
             return _refused(VerbError("internal", f"the daemon made a mistake doing {name}; its log says more"))
 
 
+def may_control(uid: int, groups: Collection[int], own: int, group: int | None) -> bool:
+    """Return whether a user may control a daemon of the user `own`; `group` is the control group, if there is one."""
+    return uid in (0, own) or (group is not None and group in groups)
+
+
 def _parse(line: bytes, verbs: Mapping[str, Verb]) -> tuple[str, Verb, dict[str, Any]]:
     try:
         request = json.loads(line)
@@ -219,10 +232,10 @@ def _parse(line: bytes, verbs: Mapping[str, Verb]) -> tuple[str, Verb, dict[str,
     return name, verb, request
 
 
-async def _read(reader: asyncio.StreamReader) -> bytes | None:
+async def _read(reader: asyncio.StreamReader, patience: float) -> bytes | None:
     """Return the next request, None when the client has hung up."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(patience):
             return await reader.readuntil(b"\n")
     except asyncio.IncompleteReadError as error:
         if error.partial:
@@ -231,12 +244,12 @@ async def _read(reader: asyncio.StreamReader) -> bytes | None:
     except asyncio.LimitOverrunError:
         raise VerbError("too_large", f"a request has at most {LARGEST_REQUEST} bytes") from None
     except TimeoutError:
-        raise VerbError("timeout", f"no request within {_PATIENCE:.0f} s") from None
+        raise VerbError("timeout", f"no request within {patience:g} s") from None
 
 
-async def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
+async def _write(writer: asyncio.StreamWriter, line: bytes, patience: float) -> None:
     writer.write(line)
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(patience):
         await writer.drain()
 
 
@@ -244,12 +257,13 @@ def _refused(refusal: VerbError) -> bytes:
     return json.dumps({"ok": False, "code": refusal.code, "message": refusal.message}).encode() + b"\n"
 
 
-def _groups(sock: socket.socket, primary: int) -> set[int]:
-    """Return the groups that the caller had when it connected, as the kernel says: no data base is asked."""
+def _groups(sock: socket.socket, uid: int, primary: int) -> set[int]:
+    """Return the groups that the caller had when it connected, as the kernel says."""
     try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 65536 * 4)
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _LARGEST_OPTION)
     except OSError:
-        raw = b""
+        # More groups than Python lets the kernel return: some directories hand out that many.
+        return {primary, *os.getgrouplist(_name(uid), primary)}
     return {primary, *(gid for (gid,) in struct.iter_unpack("=I", raw))}
 
 

@@ -246,15 +246,14 @@ async def serve(
     *,
     now: Callable[[], int] = lambda: int(time.time()),
     group: str | None = None,
-    grace: float = 3.0,
+    limits: wire.Limits = wire.Limits(),  # noqa: B008 (frozen)
 ) -> AsyncIterator[tuple[str, ...]]:
     """Serve on all of `addresses` or raise ListenError; yield what was bound, as `http://127.0.0.1:9451`.
 
-    At the end requests under way get `grace` seconds, and then their connections are closed. `group` may use Unix
-    sockets that are listened on, besides the daemon's own user and group.
+    `group` may use Unix sockets that are listened on, besides the daemon's own user.
     """
     parsed = [listen.parse(text) for text in addresses]
-    runner = web.AppRunner(make_app(source, now), access_log=None, shutdown_timeout=grace)
+    runner = web.AppRunner(make_app(source, now), access_log=None, shutdown_timeout=limits.grace)
     await runner.setup()
     server = runner.server
     if server is None:  # pragma: no cover
@@ -277,7 +276,7 @@ async def serve(
                 names.append(f"http://{bound}")
             sockets.append(sock)
         # Nobody is answered before all addresses are bound.
-        connect = partial(wire.Connection, server, open_now, loop)
+        connect = partial(wire.Connection, server, limits, open_now, loop)
         servers = [await loop.create_server(connect, sock=sock) for sock in sockets]
         yield tuple(names)
     finally:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -106,6 +107,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["grouped"] = _grouped
+    environment.filters["segment"] = _segment
     return environment.get_template("page.html")
 
 
@@ -175,6 +177,11 @@ def _moment_of(given: Instant) -> Moment:
 
 def _clock(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S" if when.second else "%Y-%m-%d %H:%M")
+
+
+def _segment(text: str) -> str:
+    """Return text as one segment of a URL's path."""
+    return quote(text, safe="", errors="replace")
 
 
 def _grouped(number: int) -> str:

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 import socket
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import structlog
 from aiohttp import hdrs, web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from aiohttp.web_request import BaseRequest
 
@@ -26,21 +27,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Connections at once; the newest is refused, so that the ones that a NOC keeps open stay.
-CONNECTIONS = 256
-#: Seconds for a request's head to arrive, for one request from then on, and for the next one to begin.
-HEAD_SECONDS = 10.0
-REQUEST_SECONDS = 60.0
-IDLE_SECONDS = 75.0
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take: connections at once over all clients, and seconds for each thing it does.
+
+    `head` is how long a request may take to arrive, `request` until it is answered and the answer taken, `idle` until
+    the next one has arrived. Of too many connections the newest is refused: those that a NOC keeps open stay. At the
+    end what is under way gets `grace`.
+    """
+
+    connections: int = 256
+    head: float = 10.0
+    request: float = 60.0
+    idle: float = 75.0
+    grace: float = 3.0
+
+
 #: What the longest look-up needs, with room. A request has no body.
-PROTOCOL = {
-    "max_line_size": 4096,
-    "max_field_size": 4096,
-    "max_headers": 64,
-    "lingering_time": 1.0,
-    "keepalive_timeout": IDLE_SECONDS,
-    "access_log": None,
-}
+_SIZES: Mapping[str, Any] = {"max_line_size": 4096, "max_field_size": 4096, "max_headers": 64, "lingering_time": 1.0}
 
 #: Sent with every answer. What is shown changes within seconds, so nothing may be stored without being asked for again.
 HEADERS = {
@@ -103,7 +108,7 @@ def put_headers(response: web.StreamResponse) -> None:
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into problem+json, without telling the inside of a fault to the client."""
     if isinstance(request.protocol, Connection):
-        request.protocol.patience(REQUEST_SECONDS)
+        request.protocol.patience(request.protocol.limits.request)
     try:
         return await handler(request)
     except RequestError as error:
@@ -149,8 +154,17 @@ def from_exception(error: web.HTTPException) -> web.Response:
 class Connection(web.RequestHandler):
     """One client's connection, with a deadline for whatever it is doing."""
 
-    def __init__(self, server: web.Server, open_now: set[Connection], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, **PROTOCOL)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        server: web.Server,
+        limits: Limits,
+        open_now: set[Connection],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        # The access log would hold addresses and query strings (contract, section 6): there is none.
+        options = {**_SIZES, "keepalive_timeout": limits.idle, "access_log": None}
+        super().__init__(server, loop=loop, **options)
+        self.limits = limits
         self._clock = loop
         self._open_now = open_now
         self._deadline: asyncio.TimerHandle | None = None
@@ -159,9 +173,9 @@ class Connection(web.RequestHandler):
         """Take the connection, or drop it if there are too many."""
         super().connection_made(transport)
         self._open_now.add(self)
-        if len(self._open_now) > CONNECTIONS and isinstance(transport, asyncio.Transport):
+        if len(self._open_now) > self.limits.connections and isinstance(transport, asyncio.Transport):
             transport.abort()
-        self.patience(HEAD_SECONDS)
+        self.patience(self.limits.head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection and its deadline."""
@@ -211,7 +225,7 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             if self.transport is not None:
-                self.patience(IDLE_SECONDS)
+                self.patience(self.limits.idle)
 
 
 def _over_unix(request: web.Request) -> bool:

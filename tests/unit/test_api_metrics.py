@@ -1,0 +1,118 @@
+"""The metrics as a scraper reads them: names from the contract, values from the snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import prometheus_client
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from gatewrit.api.metrics import exposition
+from unit.api_samples import DEGRADED, NOW, SHUTDOWN, STARTING
+
+if TYPE_CHECKING:
+    from gatewrit.engine.snapshot import Snapshot
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scraped(snapshot: Snapshot) -> Samples:
+    body, media_type = exposition(snapshot, "")
+    assert media_type.startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in parse_text(body.decode())
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float | None:
+    return samples.get((name, frozenset(labels.items())))
+
+
+@pytest.fixture
+def samples() -> Samples:
+    return scraped(DEGRADED)
+
+
+def test_exactly_one_verdict_holds(samples: Samples) -> None:
+    verdicts = {
+        dict(labels)["state"]: number for (name, labels), number in samples.items() if name == "gatewrit_enforcement"
+    }
+    assert verdicts == {"failed": 0, "drifted": 0, "degraded": 1, "starting": 0, "in_sync": 0}
+
+
+def test_counters_are_by_policy_and_action(samples: Samples) -> None:
+    assert value(samples, "gatewrit_policy_packets_total", policy="bes-shutdown", action="reject") == 120433
+    assert value(samples, "gatewrit_policy_bytes_total", policy="bes-shutdown", action="reject") == 7226011
+    counted = {dict(labels)["policy"] for (name, labels) in samples if name == "gatewrit_policy_packets_total"}
+    assert counted == {"bes-shutdown", "court-118"}, "a policy that was never read counts nothing"
+
+
+def test_exactly_one_state_of_a_policy_holds(samples: Samples) -> None:
+    states = {
+        dict(labels)["state"]: number
+        for (name, labels), number in samples.items()
+        if name == "gatewrit_policy_state" and dict(labels)["policy"] == "unread"
+    }
+    assert states.pop("rejected") == 1
+    assert states == dict.fromkeys(["rescinded", "lapsed", "out_of_scope", "suspended", "scheduled", "in_force"], 0)
+
+
+def test_the_rest_is_there(samples: Samples) -> None:
+    assert value(samples, "gatewrit_problems", code="policy_rejected", severity="error") == 1
+    assert value(samples, "gatewrit_verified_timestamp_seconds") == NOW - 12
+    assert value(samples, "gatewrit_next_change_timestamp_seconds") == NOW + 7200
+    assert value(samples, "gatewrit_drift_total") == 2
+    (build,) = (dict(labels) for (name, labels) in samples if name == "gatewrit_build_info")
+    assert build["version"] == "0.1.0"
+
+
+def test_durations_are_a_histogram(samples: Samples) -> None:
+    bucket = "gatewrit_apply_duration_seconds_bucket"
+    assert value(samples, bucket, le="0.025") == 0
+    assert value(samples, bucket, le="0.05") == 1
+    assert value(samples, bucket, le="10.0") == 2
+    assert value(samples, bucket, le="+Inf") == 2
+    assert value(samples, "gatewrit_apply_duration_seconds_count") == 2
+    assert value(samples, "gatewrit_apply_duration_seconds_sum") == pytest.approx(7.03)
+
+
+def test_what_has_not_happened_is_absent_not_zero() -> None:
+    samples = scraped(STARTING)
+    assert value(samples, "gatewrit_verified_timestamp_seconds") is None
+    assert value(samples, "gatewrit_next_change_timestamp_seconds") is None
+
+
+def test_nothing_registered_globally_slips_in(samples: Samples) -> None:
+    assert list(prometheus_client.REGISTRY.collect())
+    assert {name.partition("_")[0] for name, _ in samples} == {"gatewrit"}
+
+
+def test_openmetrics_on_request() -> None:
+    body, media_type = exposition(DEGRADED, "application/openmetrics-text; version=1.0.0")
+    assert media_type.startswith("application/openmetrics-text")
+    names = {family.name for family in parse_openmetrics(body.decode())}
+    assert names == {
+        "gatewrit_apply_duration_seconds",
+        "gatewrit_build",
+        "gatewrit_drift",
+        "gatewrit_enforcement",
+        "gatewrit_next_change_timestamp_seconds",
+        "gatewrit_policy_bytes",
+        "gatewrit_policy_packets",
+        "gatewrit_policy_state",
+        "gatewrit_problems",
+        "gatewrit_verified_timestamp_seconds",
+    }
+
+
+def test_a_hostile_id_stays_a_label() -> None:
+    hostile = 'x"} 1\ngatewrit_drift_total 99\\'
+    samples = scraped(replace(DEGRADED, policies=(replace(SHUTDOWN, id=hostile), replace(SHUTDOWN, id="z\udcff"))))
+    assert value(samples, "gatewrit_drift_total") == 2
+    assert value(samples, "gatewrit_policy_packets_total", policy=hostile, action="reject") == 120433
+    assert value(samples, "gatewrit_policy_packets_total", policy="z?", action="reject") == 120433

@@ -1,0 +1,226 @@
+"""The page as a browser reads it: nothing runs, nothing is fetched elsewhere, the verdict stands first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+
+from gatewrit.api import page
+from gatewrit.engine.snapshot import Enforcement, PolicyState, Progress, Snapshot
+from gatewrit.policy.model import Effective, Instant, Order
+from unit.api_samples import DEGRADED, IN_SYNC, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD_PROBLEM
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """What a browser makes of it: elements with their attributes and text, and whether all are closed."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        #: The text of each element with dir="auto", as only such text comes from policy files.
+        self.auto: list[str] = []
+        self._auto_depth: list[int] = []
+        self.feed(body.decode())
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+            if ("dir", "auto") in attrs:
+                self._auto_depth.append(len(self.open))
+                self.auto.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._auto_depth and self._auto_depth[-1] == len(self.open):
+            self._auto_depth.pop()
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self._auto_depth:
+            self.auto[-1] += data
+
+    @property
+    def text(self) -> str:
+        """All text, with single blanks for any white space, the unbreakable kinds too."""
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(snapshot: Snapshot, now: int = NOW) -> Reader:
+    return Reader(page.render(snapshot, now))
+
+
+def test_the_verdict_is_the_first_thing_said() -> None:
+    text = read(IN_SYNC).text
+    assert "Enforced exactly as ordered" in text.partition("Policies")[0]
+    assert "Verified 12 s ago" in text
+    assert text.index("Enforced exactly") < text.index("bes-shutdown")
+
+
+def test_what_needs_attention_says_what_to_do() -> None:
+    text = read(DEGRADED).text
+    assert "Degraded: 1 error needs attention" in text
+    assert "'prot' isn't a key of an endpoint" in text
+    assert "What to do Correct the file and run: gatewrit reload" in text
+    assert "policies/unread.yaml:14:7" in text
+    assert "2016-01-05 11:56:40 UTC , 3 min 20 s ago" in text
+
+
+def test_a_policy_is_shown_whole() -> None:
+    text = read(IN_SYNC).text
+    for part in (
+        "in force since 2015-12-30 19:00 UTC for 5 days ends in 360 days",
+        "Shut down BlackBerry Enterprise Services",
+        "bes-shutdown · revision 2",
+        "Pakistan Telecommunication Authority PTA notification of 2015-07-24",
+        "reject to blackberry-enterprise",
+        "93 440 IPv4",
+        "2.38 \N{MULTIPLICATION SIGN} 10²⁹ IPv6",
+        "120 433",
+    ):
+        assert part in text, part
+
+
+def test_instants_are_shown_in_utc_and_on_the_order_s_own_clock() -> None:
+    reader = read(IN_SYNC)
+    assert "from 2015-12-30 19:00 UTC 2015-12-31 00:00 Asia/Karachi (+05:00)" in reader.text
+    assert "until 2016-12-30 19:00 UTC 2016-12-31 00:00 +05:00" in reader.text
+    assert "review 2016-03-01 00:00 UTC" in reader.text
+    assert {"datetime": "2015-12-30T19:00:00Z"} in reader.all("time")
+
+
+def test_a_review_that_is_overdue_is_said_so() -> None:
+    assert "overdue" not in read(IN_SYNC, 1456790399).text
+    assert "review 2016-03-01 00:00 UTC overdue" in read(IN_SYNC, 1456790400).text
+
+
+def test_what_is_scheduled_counts_down() -> None:
+    assert "scheduled starts in 2 h" in read(DEGRADED).text
+    assert "Next change in 2 h 2016-01-05 14:00 UTC" in read(DEGRADED).text
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "words"),
+    [
+        ("starting", "Starting: what is ordered isn't confirmed in the kernel yet"),
+        ("degraded", "Degraded: not everything that is ordered can be vouched for"),
+        ("drifted", "Drifted: the kernel doesn't hold what is ordered"),
+        ("failed", "Failed: what is ordered can't be put into the kernel"),
+    ],
+)
+def test_every_verdict_has_words_an_icon_and_a_title(enforcement: str, words: str) -> None:
+    reader = read(replace(IN_SYNC, enforcement=Enforcement(enforcement)))
+    assert f"core-1: {words}" in reader.texts
+    assert words in reader.texts
+    assert "Enforced exactly" not in reader.text
+    icon = reader.all("img")[0]["src"] or ""
+    assert page.icon(icon.removeprefix("/icon/").removesuffix(".svg"))
+
+
+def test_before_the_first_pass_nothing_is_claimed() -> None:
+    text = read(STARTING).text
+    assert "Not verified yet" in text
+    assert "Applied not yet" in text
+    assert "There are no policies" in text
+
+
+def test_a_pass_under_way_is_shown_and_asked_for_more_often() -> None:
+    reader = read(replace(IN_SYNC, progress=Progress("loading prefixes", 3, 7, NOW - 4)))
+    assert "Under way: loading prefixes, 3 of 7, for 4 s" in reader.text
+    assert {"http-equiv": "refresh", "content": "2"} in reader.all("meta")
+    assert {"http-equiv": "refresh", "content": "10"} in read(IN_SYNC).all("meta")
+
+
+def test_the_moment_of_rendering_is_shown() -> None:
+    assert "As of 2016-01-05 12:00:00 UTC" in read(IN_SYNC).text
+
+
+HOSTILE = (
+    '"><script>alert(1)</script>',
+    "' onmouseover='alert(1)",
+    "</title></style></table><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "&lt;b&gt;&#x3c;",
+    "\u202eevil\u2066",
+    "bad-\udcff\x00\x1b[2J",
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_stays_text(hostile: str) -> None:
+    problem = replace(UNREAD_PROBLEM, code=hostile, message=hostile, action=hostile, policy=hostile, place=hostile)
+    view = replace(
+        SHUTDOWN,
+        id=hostile,
+        title=hostile,
+        order=Order(hostile, hostile, hostile),
+        effective=Effective(Instant(0, hostile, hostile, 3600)),
+        services=(hostile, hostile),
+        problem=problem,
+        labels={hostile: hostile},
+    )
+    harmless = read(replace(DEGRADED, policies=(SHUTDOWN, replace(SHUTDOWN, problem=UNREAD_PROBLEM))))
+    reader = read(replace(DEGRADED, gateway=hostile, policies=(SHUTDOWN, view), problems=(problem,)))
+    assert {tag for tag, _ in reader.elements} == {tag for tag, _ in harmless.elements}
+    known = {(tag, name) for tag, attributes in harmless.elements for name in attributes}
+    assert {(tag, name) for tag, attributes in reader.elements for name in attributes} <= known
+    assert not any((link["href"] or "").startswith("javascript") for link in reader.all("a"))
+    shown = hostile.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    assert shown in {text.replace("\x00", "\ufffd") for text in reader.auto}, "shown as it is, in a box of its own"
+
+
+def test_right_to_left_text_has_a_direction_of_its_own() -> None:
+    assert SCHEDULED.title in read(DEGRADED).auto
+    assert "لاہور ہائی کورٹ" in read(DEGRADED).auto
+
+
+def test_nothing_is_fetched_from_elsewhere_and_nothing_runs() -> None:
+    reader = read(DEGRADED)
+    for tag, attributes in reader.elements:
+        assert tag not in {"script", "style", "iframe", "object", "form"}
+        assert "style" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("href", "src"):
+            assert (attributes.get(name) or "/")[0] in "/#"
+            assert not (attributes.get(name) or "").startswith("//")
+    style, _ = page.stylesheet()
+    assert b"url(" not in style
+    assert b"@import" not in style
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    reader = read(DEGRADED)
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for link in reader.all("a"):
+        if (link["href"] or "").startswith("#"):
+            assert (link["href"] or "")[1:] in ids
+
+
+def test_of_ten_thousand_policies_those_in_force_are_shown() -> None:
+    views = tuple(replace(SHUTDOWN, id=f"p{i:05}", state=PolicyState.LAPSED) for i in range(10000))
+    views += (replace(SHUTDOWN, id="zzz-in-force"),)
+    body = page.render(replace(DEGRADED, policies=views, problems=(UNREAD_PROBLEM,) * 10000), NOW)
+    reader = Reader(body)
+    assert "zzz-in-force" in reader.text
+    assert "The first 500 of 10 001 are shown" in reader.text
+    assert "The first 500 of 10 000 are shown" in reader.text
+    assert len(body) < 2_000_000
+
+
+def test_the_package_carries_its_templates() -> None:
+    names = {item.name for item in resources.files("gatewrit.api").joinpath("templates").iterdir()}
+    assert names >= {"page.html", "page.css"}
