@@ -1,0 +1,41 @@
+"""What every test may ask for.
+
+Where a lab can't be built that is a failure, which says why: a skip may not look like a pass.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import Lab, LabError, Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def _nftables() -> None:
+    if shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
+        pytest.fail("kernel tests need Debian's nft as a second opinion: apt-get install nftables", pytrace=False)
+    try:
+        with Namespace() as space:
+            space.nft("table inet probe { chain c { type filter hook forward priority 0; }\n}\n")
+    except LabError as error:
+        pytest.fail(f"kernel tests cannot run here: {error}", pytrace=False)
+
+
+@pytest.fixture
+def namespace(_nftables: None) -> Iterator[Namespace]:
+    """One fresh, empty network namespace."""
+    with Namespace() as space:
+        yield space
+
+
+@pytest.fixture
+def lab(_nftables: None) -> Iterator[Lab]:
+    """Subscriber, gateway and internet, nothing loaded and nobody listening."""
+    with Lab() as lab:
+        yield lab
