@@ -48,6 +48,7 @@ async def test_loopback_is_answered(host: str) -> None:
     [
         "evil.example",
         "localhost.evil.example",
+        "evillocalhost",
         "localhost@evil.example",
         "127.0.0.1.evil.example",
         "evil.example:9451",
@@ -161,6 +162,16 @@ async def test_who_stays_connected_for_nothing_is_hung_up_on() -> None:
 async def test_who_drips_a_second_request_is_hung_up_on() -> None:
     first = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n"
     assert 0.2 < await seconds_until_hung_up(Limits(idle=0.3), first, b"X: y\r\n") < 2
+
+
+async def test_a_connection_outlives_the_time_that_one_request_may_take() -> None:
+    async with serving(Source(DEGRADED), Limits(head=0.3, request=0.3)) as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        for _ in range(3):
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b'"alive": true}\n')).startswith(b"HTTP/1.1 200 OK")
+            await asyncio.sleep(0.4)
+        writer.close()
 
 
 async def test_of_too_many_connections_the_newest_is_refused() -> None:
