@@ -5,6 +5,8 @@ told like one in the file. A relative path in the file starts at the file's own 
 the command line starts where the program was called.
 """
 
+# pydantic reads annotations at run time, so what they name is imported then.
+# ruff: noqa: TC001
 from __future__ import annotations
 
 import ipaddress
@@ -17,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticKnownError
 
 from gatewrit.policy.decode import decode, find, refuse
 from gatewrit.policy.faults import fault, suggest
 from gatewrit.policy.files import RefusedFile, read_one
 from gatewrit.policy.model import Fault, Place
-from gatewrit.policy.schema import Entry, Line, Strict, json_schema, text_of
+from gatewrit.policy.schema import Strict, json_schema
+from gatewrit.policy.values import Entry, Line
 from gatewrit.policy.yaml import MAX_BYTES, Mapping, Node, Scalar, Sequence, read_yaml
 
 if TYPE_CHECKING:
@@ -48,10 +52,11 @@ class SettingsError(Exception):
 def _read_path(value: object) -> Path:
     if isinstance(value, Path):
         return value
-    text = text_of(value)
-    if not text or "\0" in text:
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    if not value or "\0" in value:
         raise refuse("bad_value", "a path is missing here")
-    return Path(text)
+    return Path(value)
 
 
 def _check_listen(text: str) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gatewrit.policy.faults import CODES, Code, fault, one_of, suggest
-from gatewrit.policy.yaml import Mapping, Node, Scalar, Sequence, Trap
+from gatewrit.policy.faults import CODES, Code, all_of, fault, one_line, one_of, suggest
+from gatewrit.policy.scalar import Trap
+from gatewrit.policy.yaml import Mapping, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,12 @@ _EXPECTED = {
 }
 
 
-def refuse(code: Code, message: str, at: str | None = None) -> PydanticCustomError:
-    """Make the error that a validator raises for a fault of ours; `at` names a key below the value judged."""
-    return PydanticCustomError(code, "{said}", {"said": message, "at": at})
+def refuse(code: Code, message: str, *, at: str | None = None, named: bool = False) -> PydanticCustomError:
+    """Make the error that a validator raises for a fault of ours.
+
+    `at` names a key below the value judged; `named` puts the value's own key before the message.
+    """
+    return PydanticCustomError(code, "{said}", {"said": message, "at": at, "named": named})
 
 
 def decode(root: Node, model: type[Model]) -> tuple[Model | None, list[Fault]]:
@@ -46,7 +50,8 @@ def decode(root: Node, model: type[Model]) -> tuple[Model | None, list[Fault]]:
     try:
         return model.model_validate(to_data(root)), []
     except ValidationError as error:
-        return None, [_explain(detail, root, model) for detail in error.errors(include_url=False)]
+        details = [detail for detail in error.errors(include_url=False) if not _is_echo(detail, root)]
+        return None, [_explain(detail, root, model) for detail in details]
 
 
 def to_data(node: Node) -> object:
@@ -60,6 +65,12 @@ def to_data(node: Node) -> object:
             return {key: to_data(value) for key, value in node.values.items()}
 
 
+def _is_echo(detail: ErrorDetails, root: Node) -> bool:
+    """Whether a list is called too short only because its items, already told, weren't taken."""
+    node = find(root, detail["loc"])
+    return detail["type"] == "too_short" and isinstance(node, Sequence) and bool(node.items)
+
+
 def _explain(detail: ErrorDetails, root: Node, model: type[BaseModel]) -> Fault:  # noqa: PLR0911 - one return a kind
     kind, loc, context = detail["type"], detail["loc"], detail.get("ctx", {})
     if kind == "missing":
@@ -67,9 +78,9 @@ def _explain(detail: ErrorDetails, root: Node, model: type[BaseModel]) -> Fault:
     if kind == "extra_forbidden":
         return _unknown(loc, root, model)
     node = find(root, (*loc, context["at"]) if context.get("at") else loc)
-    if kind in CODES:
-        return fault(node.place, kind, str(context["said"]))
     name = path_text(loc)
+    if kind in CODES:
+        return fault(node.place, kind, f"{name}: {context['said']}" if context["named"] else str(context["said"]))
     value = node.value if isinstance(node, Scalar) else None
     allowed = re.findall(r"'([^']*)'", str(context["expected"])) if kind == "literal_error" else []
     expected = one_of(allowed) if allowed else _EXPECTED.get(kind)
@@ -99,8 +110,9 @@ _LIMITS = {
 def trapped(node: Node, trap: Trap, name: str, expected: str) -> Fault:
     """Say what a plain scalar was taken for, in the words it was written in."""
     if trap.taken_for is None:
-        written = f" ({trap.text} is null)" if trap.text else ""
-        return fault(node.place, "yaml_trap", f"{name} has no value{written}; write one, or leave the key out")
+        written = f" ({trap.text} without quotes is none)" if trap.text else ""
+        message = f"{name} has no value{written}; write one, or leave the key out where it isn't needed"
+        return fault(node.place, "yaml_trap", message)
     advice = ""
     if expected == "text":
         advice = f'; write it in quotes: "{trap.text}"'
@@ -119,7 +131,7 @@ def _advise(node: Node, expected: str) -> str:
     value = node.value
     if expected == "text":
         what = "the truth value" if isinstance(value, bool) else "the number"
-        return f'{what} {node.text}; write it in quotes: "{node.text}"'
+        return f'{what} {node.text}; if it is meant as it stands, write it in quotes: "{node.text}"'
     if expected == "a list":
         return f"the single value {_show(node.text)}; write [{_show(node.text)}]"
     if isinstance(value, str) and not node.plain and re.fullmatch(r"-?\d+(\.\d+)?", value):
@@ -128,8 +140,7 @@ def _advise(node: Node, expected: str) -> str:
 
 
 def _show(text: str) -> str:
-    text = text.encode("unicode_escape").decode() if not text.isprintable() else text
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return one_line(text, 60)
 
 
 def _missing(loc: Loc, root: Node, model: type[BaseModel]) -> Fault:
@@ -145,10 +156,9 @@ def _unknown(loc: Loc, root: Node, model: type[BaseModel]) -> Fault:
     where = find(root, tuple(parents))
     place = where.keys[str(key)].place if isinstance(where, Mapping) and key in where.keys else where.place
     known = [name for name, _ in _fields(model_at(model, tuple(parents)))]
-    hint = suggest(str(key), known)
-    if not hint and (home := _home(str(key), model)):
-        hint = f"; it belongs {home}"
-    message = f"{_show(str(key))} isn't a key here{hint or f'; known are {one_of(known)}'}"
+    home = _home(str(key), model)
+    hint = f"; it belongs {home}" if home else suggest(str(key), known) or f"; known are {all_of(known)}"
+    message = f"{_show(str(key))} isn't a key here{hint}"
     return fault(place, "unknown_key", message)
 
 

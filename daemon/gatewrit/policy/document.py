@@ -20,9 +20,11 @@ from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.files import RefusedFile
 from gatewrit.policy.model import Action, Block, Direction, Effective, Endpoint, Instant, Order, Place, Service, State
 from gatewrit.policy.ranges import canonical, covers_everything, parse_list, to_ranges
-from gatewrit.policy.schema import NAME, EndpointModel, PolicyModel, ServiceModel, leads_out
+from gatewrit.policy.scalar import Trap
+from gatewrit.policy.schema import EndpointModel, PolicyModel, ServiceModel
+from gatewrit.policy.values import NAME, leads_out
 from gatewrit.policy.yaml import Mapping as MappingNode
-from gatewrit.policy.yaml import Node, Scalar, Trap, read_yaml
+from gatewrit.policy.yaml import Node, Scalar, read_yaml
 from gatewrit.policy.yaml import Sequence as SequenceNode
 
 if TYPE_CHECKING:

@@ -104,8 +104,15 @@ CAP = 100
 
 
 def fault(place: Place, code: Code, message: str, severity: Severity = "error") -> Fault:
-    """Make a fault; the only way to, so that a code that isn't in the table fails the type check."""
-    return Fault(place, code, message, severity)
+    """Make a fault, on one line whatever it quotes. The only way to, so that the type check knows every code."""
+    return Fault(place, code, one_line(message), severity)
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Make text of unknown origin fit for a line of a terminal or a log."""
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def cap(faults: Sequence[Fault]) -> tuple[Fault, ...]:
@@ -124,5 +131,14 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def one_of(words: Sequence[str]) -> str:
     """List alternatives for a sentence: `a, b or c`."""
+    return _listed(words, "or")
+
+
+def all_of(words: Sequence[str]) -> str:
+    """List things for a sentence: `a, b and c`."""
+    return _listed(words, "and")
+
+
+def _listed(words: Sequence[str], joint: str) -> str:
     *head, last = words
-    return f"{', '.join(head)} or {last}" if head else last
+    return f"{', '.join(head)} {joint} {last}" if head else last

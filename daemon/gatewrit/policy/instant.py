@@ -98,6 +98,8 @@ def start_of_day(day: date, like: Instant) -> Instant:
 
 
 def _what_is_missing(text: str, match: re.Match[str] | None) -> str:  # noqa: PLR0911 - one return for each slip
+    if re.match(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d[+-]\d(?!\d:\d\d)", text):
+        return f"{text}: an offset is written with hours and minutes, such as +05:00"
     if match is not None:
         if match["rest"].startswith("["):
             return f"{text}: only one zone in brackets is read; leave out {match['rest']}"
@@ -108,8 +110,6 @@ def _what_is_missing(text: str, match: re.Match[str] | None) -> str:  # noqa: PL
         return f"{text}: a T stands between date and time: {'T'.join(text.split(None, 1))}"
     if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?!:)", text):
         return f"{text} doesn't say the seconds; write {text[:16]}:00{text[16:]}"
-    if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d", text):
-        return f"{text}: an offset is written with hours and minutes, such as +05:00"
     return f"{text} isn't an instant; write it as {_EXAMPLE}"
 
 

@@ -26,7 +26,7 @@ from gatewrit.policy.document import (
     parse_policy,
     parse_service,
 )
-from gatewrit.policy.faults import fault, one_of, suggest
+from gatewrit.policy.faults import fault, suggest
 from gatewrit.policy.model import Place, Policy
 from gatewrit.policy.ranges import MAX_LIST_BYTES, AddressList, covers_everything, parse_list
 from gatewrit.policy.yaml import MAX_BYTES
@@ -143,10 +143,17 @@ def _read_folder(folder: files.Folder) -> Reading:
         return compose_service(data, file, lambda name: _fetch(folder, name, file, lists))
 
     policies, ignored = _listed(folder, "")
-    services, besides = _listed(folder, SERVICES) if SERVICES in ignored else ([], [])
+    services: list[str] = []
+    besides: list[str] = []
+    refused: list[Fault] = []
+    if SERVICES in ignored:
+        try:
+            services, besides = _listed(folder, SERVICES)
+        except files.RefusedFile as error:
+            refused.append(fault(Place(_shown(folder, SERVICES), 1, 1), error.code, error.message))
     good, bad, double, faults = _sort_out([_read_file(folder, name, parse_policy) for name in policies], "policy")
     sound, unsound, twice, more = _sort_out([_read_file(folder, name, read_service) for name in services], "service")
-    faults += more
+    faults += refused + more
     for document in [*good.values(), *(one for several in double.values() for one in several)]:
         faults += document.warnings
     unused = [name for name in (*ignored, *besides) if name not in lists and name != SERVICES]
@@ -225,8 +232,9 @@ def _contested(several: Sequence[Document | Broken], kind: Literal["policy", "se
     what = "policy id" if kind == "policy" else "service name"
     faults = []
     for one in several:
-        others = one_of([str(other.place) for other in several if other is not one])
-        message = f"the {what} {handle} is also claimed by {others}; rename or remove one of them"
+        first, *rest = (str(other.place) for other in several if other is not one)
+        more = f" and {len(rest)} more" if rest else ""
+        message = f"the {what} {handle} is also claimed by {first}{more}; rename or remove all but one"
         faults.append(fault(one.place, "duplicate_policy" if kind == "policy" else "duplicate_service", message))
     return faults
 

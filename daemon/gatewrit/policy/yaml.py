@@ -1,9 +1,8 @@
 """YAML text to a tree of nodes that know their place, and nothing that YAML would make of it by surprise.
 
-PyYAML does the parsing, up to its events; what stands above is ours, because its own loader turns `no` into false,
-22:30 into 1350 and 1.10 into 1.1, takes the second of two equal keys, follows aliases until memory ends, and forgets
-where anything stood. Here a plain word that YAML readers disagree about stays a `Trap`, which no type accepts.
-Parsing needs no recursion, so depth costs nothing but a fault.
+PyYAML does the parsing, up to its events; what stands above is ours, because its own loader takes the second of two
+equal keys, follows aliases until memory ends, makes objects from tags, and forgets where anything stood. Parsing needs
+no recursion, so depth costs nothing but a fault.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import yaml
 
 from gatewrit.policy.faults import fault
 from gatewrit.policy.model import Fault, Place
+from gatewrit.policy.scalar import Plain, resolve
 
 try:
     # libyaml is some twenty times faster; a pure PyYAML gives the same trees.
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 #: Our own files nest five deep.
 MAX_DEPTH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Trap:
-    """A plain scalar that isn't what it looks like: what readers take it for (None: null), that number plainly."""
-
-    text: str
-    taken_for: str | None
-    number: str | None = None
-
-
-Plain: TypeAlias = str | int | float | bool | Trap
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,62 +69,6 @@ class Mapping:
 
 Node: TypeAlias = Scalar | Sequence | Mapping
 
-_NULL = re.compile(r"~|null|Null|NULL|")
-_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_WORDY_BOOL = re.compile(r"(?:(yes|on)|no|off)", re.IGNORECASE)
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,30})")
-_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
-_ODD_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_RADIX = re.compile(r"[-+]?0(?:x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
-_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?")
-# Base 60, YAML 1.1's most surprising number. Eight groups are left alone: that is an IPv6 address.
-_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,6}(?:\.[0-9_]*)?")
-
-
-def resolve(text: str) -> Plain:  # noqa: PLR0911 - one return for each kind of scalar reads best
-    """Say what a plain scalar is. Dates and instants stay text: their fields read them."""
-    if text and text[0] not in "~nNtTfFyYoO+-.0123456789":
-        return text
-    if _NULL.fullmatch(text):
-        return Trap(text, None)
-    if _BOOL.fullmatch(text):
-        return text.lower() == "true"
-    if truth := _WORDY_BOOL.fullmatch(text):
-        return Trap(text, "true" if truth[1] else "false")
-    if _INT.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return _numeric_trap(text) or text
-
-
-def _numeric_trap(text: str) -> Trap | None:
-    # No number that we know is as long, and int() has a limit of its own.
-    taken_for, number = _number_taken(text) if len(text) <= 40 else (None, None)
-    return Trap(text, taken_for, number) if taken_for else None
-
-
-def _number_taken(text: str) -> tuple[str | None, str | None]:  # noqa: PLR0911 - one return for each kind
-    """Say what number some readers make of a word, and how it is written plainly."""
-    digits = text.replace("_", "")
-    if _ODD_FLOAT.fullmatch(text):
-        return "no finite number", None
-    if _RADIX.fullmatch(digits):
-        return f"the number {int(digits, 0)}", str(int(digits, 0))
-    if re.fullmatch(r"[-+]?0[0-7]+", digits):
-        octal, decimal = int(digits, 8), int(digits)
-        return f"the octal number {octal}", f"{decimal} or {octal}, whichever is meant"
-    if re.fullmatch(r"[-+]?0[0-9]+", digits):
-        return "a number to some and text to others", str(int(digits))
-    if _UNDERSCORES.fullmatch(text):
-        return f"the number {digits}", digits
-    if _SEXAGESIMAL.fullmatch(text):
-        total = 0.0
-        for group in digits.lstrip("+-").split(":"):
-            total = total * 60 + float(group or 0)
-        return f"the number {'-' * text.startswith('-')}{total:.12g} (base 60)", None
-    return None, None
-
 
 def read_yaml(data: bytes, file: str) -> tuple[Node | None, tuple[Fault, ...]]:
     """Read one document. The tree is None where there is none to speak of; faults may stand beside a tree."""
@@ -174,6 +106,9 @@ def decode_text(data: bytes, file: str) -> str | Fault:
         if data.startswith(mark):
             message = f"the file is {what}; save it as plain UTF-8 without a byte order mark"
             return fault(Place(file, 1, 1), "not_text", message)
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        return fault(Place(file, line, 1), "not_text", "a NUL byte: this is a binary file; only text is read")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -181,9 +116,8 @@ def decode_text(data: bytes, file: str) -> str | Fault:
         message = f"byte 0x{data[error.start]:02x} isn't UTF-8 text; save the file as UTF-8"
         return fault(_place_after(before, file), "not_text", message)
     if bad := _FORBIDDEN.search(text):
-        character = ord(bad[0])
-        what = "a NUL byte: this is a binary file" if character == 0 else f"the control character U+{character:04X}"
-        return fault(_place_after(text[: bad.start()], file), "not_text", f"{what}; only text may stand here")
+        message = f"the character U+{ord(bad[0]):04X} has no place in a text file; take it out"
+        return fault(_place_after(text[: bad.start()], file), "not_text", message)
     if bad := _BIDI.search(text):
         message = f"the invisible mark U+{ord(bad[0]):04X} makes a line read differently from what it says; take it out"
         return fault(_place_after(text[: bad.start()], file), "not_text", message)
@@ -210,6 +144,7 @@ class _Composer:
     def __init__(self, file: str) -> None:
         self.file = file
         self.faults: list[Fault] = []
+        self.refused: set[str] = set()
 
     def compose(self, text: str) -> tuple[Node | None, tuple[Fault, ...]]:
         root: Node | None = None
@@ -278,6 +213,9 @@ class _Composer:
             self.faults.append(fault(self._place(event), "tag_refused", message))
 
     def _refuse_alias(self, event: yaml.Event, written: str) -> None:
+        if written in self.refused:
+            return
+        self.refused.add(written)
         message = f"{written}: anchors, aliases and merge keys aren't read; write the value out where it is needed"
         self.faults.append(fault(self._place(event), "alias_refused", message))
 
@@ -307,33 +245,42 @@ class _GiveUp(Exception):  # noqa: N818 - not an error: the fault is already not
 
 #: What PyYAML and libyaml say (in their own words each), and what it means for somebody who edits a policy.
 _EXPLANATIONS = {
-    r"found a tab|'\\t'": "a tab stands where YAML wants spaces; indent with spaces",
     r"mapping values are not allowed": "this colon can't stand here: check the indentation of this line and the one "
     "above, and put text that holds a colon and a space into quotes",
     r"could not find expected ':'": "a key without its colon (`key: value`), or a dash without a space behind it",
-    r"found unexpected end of stream": "a quoted text isn't closed: a closing quote is missing",
-    r"expected ',' or '\]'": "a list isn't closed: a comma or `]` is missing",
-    r"expected ',' or '}'": "a mapping isn't closed: a comma or `}` is missing",
-    r"expected key|expected <block end>|expected '-'": "this line doesn't line up with the ones above; check its "
+    r"unexpected end of stream": "the quoted text that begins here isn't closed: a quote is missing",
+    r"expected ',' or '\]'": "a comma or `]` is missing, or there is a bracket too many",
+    r"expected ',' or '}'": "a comma or `}` is missing, or there is a bracket too many",
+    r"expected key|block end>|expected '-'|document start>": "this line doesn't line up with the ones above; check its "
     "indentation, and that brackets and quotes are closed",
     r"expected (the )?node content": "a value is missing here, or there is a comma too many",
     r"cannot start any token": "a plain value can't begin with this character; put the value into quotes",
     r"unknown escape": r"a backslash in double quotes begins an escape; write \\ or use single quotes",
 }
+#: Noticed only behind what isn't closed; as at the end of the file, the place to mend is where it begins.
+_NOTICED_LATE = re.compile(r"could not find expected ':'|unexpected end of stream")
 
 
 def _explain(error: yaml.YAMLError, text: str, file: str) -> Fault:
     """One syntax error, in our words where we know it, at the place to look at first."""
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    begun = getattr(error, "context_mark", None)
-    place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-    lines = text.splitlines()
-    if mark and mark.line < len(lines) and "\t" in re.match(r"[ \t]*", lines[mark.line])[0]:  # type: ignore[index]
-        place = Place(file, mark.line + 1, lines[mark.line].index("\t") + 1)
-        return fault(place, "yaml_syntax", next(iter(_EXPLANATIONS.values())))
+    noticed = getattr(error, "problem_mark", None)
+    begun = getattr(error, "context_mark", None) or noticed
+    lines = re.split(r"\r\n|\n|\r", text.rstrip("\r\n"))
+    late = noticed is not None and noticed.line >= len(lines)
+    mark = begun if late or _NOTICED_LATE.search(problem) else noticed or begun
+    place = Place(file, min(mark.line, len(lines) - 1) + 1, mark.column + 1) if mark else Place(file, 1, 1)
+    line = lines[place.line - 1]
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        place = Place(file, place.line, line.index("\t") + 1)
+        return fault(place, "yaml_syntax", "a tab stands where YAML wants spaces; indent with spaces")
+    if re.search(r"\d[Tt]\d\d:\d\d:\d\d[^\s,}\"']*\[", line) and "expected ','" in problem:
+        message = "between braces, an instant with its zone in brackets stands in quotes"
+        return fault(place, "yaml_syntax", message)
+    if line.startswith("%"):
+        message = "a line that begins with % is a YAML directive; take it out"
+        return fault(Place(file, place.line, 1), "yaml_syntax", message)
     message = next((ours for theirs, ours in _EXPLANATIONS.items() if re.search(theirs, problem)), problem)
-    if begun and begun.line + 1 != place.line:
-        # An unclosed bracket is noticed at the end of the file; the place to mend is where it opened.
-        message += f" (it begins in line {begun.line + 1})"
+    if begun and begun.line + 1 < place.line:
+        message += f" (opened in line {begun.line + 1})"
     return fault(place, "yaml_syntax", message)
