@@ -9,11 +9,18 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lab import Lab, LabError, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Machines differ in speed, so no example has a deadline; a longer search is `--hypothesis-profile=soak`.
+_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=_CHECKS)
+settings.register_profile("soak", settings.get_profile("default"), max_examples=5000)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,16 @@
         sock = lab.gateway.socket(AF_INET, SOCK_STREAM) # made inside, used out here
         lab.try_one("206.51.26.1", "tcp/3101")          # -> Verdict.REACHED
         lab.probe([Probe("2607:ffc0::1", "udp/443"), Probe("8.8.8.8", "icmp", source="100.64.9.9")])
-                                                        # -> {Probe: Verdict}, thousands in a second
+                                                        # -> {Probe: Verdict}; 3 ms, and 0.2 ms for each
+        lab.exchange([Packet("100.64.9.9", "206.51.26.1", "sctp", destination_port=3101), Packet(..., offset=1480)])
+                                                        # -> [Verdict]: raw packets of any shape, both ends hushed so
+                                                        #    that counters are exact; 5 ms, and 0.05 ms for each
 
     with Namespace() as ns:                             # one fresh namespace, loopback up: enough to load rules
         ns.run(load, ruleset)
+
+`probe` and `exchange` go from the subscriber to the internet; `origin=lab.internet, target=lab.subscriber` turns them
+round, and `lab.gateway` may be either end. Sources may be any address of the origin (of anybody, for raw packets).
 
 As pytest fixtures: `lab` and `namespace`, fresh for each test. A function for `run` may be a closure or a lambda (it is
 forked, not pickled); its result must pickle. `ns.run(asyncio.run, coroutine())` runs asynchronous code inside. A test's
@@ -33,7 +39,8 @@ anything before it has made sure that it is in the lab.
 from lab.guard import Refused, require_lab
 from lab.lab import Lab
 from lab.namespace import Namespace
+from lab.packets import Packet
 from lab.probe import Probe, Verdict
 from lab.process import LabError, Task
 
-__all__ = ["Lab", "LabError", "Namespace", "Probe", "Refused", "Task", "Verdict", "require_lab"]
+__all__ = ["Lab", "LabError", "Namespace", "Packet", "Probe", "Refused", "Task", "Verdict", "require_lab"]

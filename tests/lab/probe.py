@@ -10,18 +10,15 @@ import enum
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from lab import wire
-from lab.guard import require_lab
-from lab.wire import Fence, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from lab.namespace import Namespace
-    from lab.wire import Seen
+    from lab.wire import Fence, Seen, Tap
 
 _BATCH = 64
 """Few enough that no queue and no buffer on the way overflows."""
@@ -72,21 +69,11 @@ class Probe:
         return ip_address(self.destination).version
 
 
-def probe(probes: Iterable[Probe], *, origin: Namespace, target: Namespace, fence: IPv4Address) -> list[Verdict]:
-    """Try all of them from `origin`; `target`, where `fence` answers, is where they should arrive."""
-    return origin.run(_probe, list(probes), origin, target, fence)
-
-
-def _probe(probes: Sequence[Probe], origin: Namespace, target: Namespace, fence: IPv4Address) -> list[Verdict]:
-    require_lab(origin.token)
-    wire.stay_on_one_processor()
-    with target.visit():
-        far = Tap()
-    near = Tap()
-    barrier = Fence(fence)
+def probe(probes: Sequence[Probe], near: Tap, far: Tap, fence: Fence) -> list[Verdict]:
+    """Try all of them from the namespace that the caller is in, with taps here and where they should arrive."""
     verdicts = list[Verdict]()
     for start in range(0, len(probes), _BATCH):
-        verdicts += _batch(probes[start : start + _BATCH], near, far, barrier)
+        verdicts += _batch(probes[start : start + _BATCH], near, far, fence)
     return verdicts
 
 

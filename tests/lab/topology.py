@@ -22,7 +22,7 @@ from lab.namespace import make, sysctl
 from lab.process import PATIENCE, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.namespace import Namespace
 
@@ -81,6 +81,33 @@ def build(subscribers: Sequence[str], *, rootless: bool | None) -> tuple[Namespa
     return subscriber, gateway, internet
 
 
+class End:
+    """One of the networks, opened from within it, so that it can be hushed."""
+
+    def __init__(self, space: Namespace, subscribers: Sequence[str]) -> None:
+        self._own = {"subscriber": subscribers, "gateway": (), "internet": EVERYWHERE}[space.name]
+        self._netlink = IPRoute()
+
+    @contextlib.contextmanager
+    def hushed(self) -> Iterator[None]:
+        """Drop, unanswered, whatever arrives for the addresses that this network has by route."""
+        self._replace("blackhole")
+        try:
+            yield
+        finally:
+            self._replace("local")
+
+    def _replace(self, kind: str) -> None:
+        for prefix in self._own:
+            _answer_at(self._netlink, "replace", prefix, kind)
+
+
+def _answer_at(netlink: IPRoute, command: str, prefix: str, kind: str) -> None:
+    family = _family(prefix)
+    where = {"oif": _LO, "scope": _SCOPE_HOST} if kind == "local" else {}
+    netlink.route(command, dst=prefix, family=family, type=kind, table=_TABLE_LOCAL, **where)
+
+
 def _quieten(*, forward: bool) -> None:
     """No spontaneous packets, no waiting, no limits on what a gateway answers; before there is any link."""
     for scope in ("all", "default"):
@@ -123,8 +150,7 @@ def _make_end(near: Port, far: Port, mark: str, own: Sequence[str], others: Sequ
     with IPRoute() as netlink:
         index = _raise(netlink, near, far, mark)
         for prefix in own:
-            here = {"family": _family(prefix), "oif": _LO, "scope": _SCOPE_HOST}
-            netlink.route("add", dst=prefix, type="local", table=_TABLE_LOCAL, **here)
+            _answer_at(netlink, "add", prefix, "local")
         netlink.route("add", dst="fe80::/10", oif=index, family=AF_INET6, table=_TABLE_LOCAL)
         _route(netlink, index, far, [*others, *INFRASTRUCTURE], _TABLE_LOCAL)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import struct
 import time
@@ -52,6 +54,7 @@ class Seen:
     flow: Flow | None = None
     """None where there are no ports: later fragments, ICMP errors, other protocols."""
     flags: int = 0
+    acknowledges: int = 0
     icmp: tuple[int, int] | None = None
     about: Seen | None = None
     """The packet that an ICMP error quotes."""
@@ -85,6 +88,7 @@ def _upper(plain: Seen, data: bytes) -> Seen:
     protocol, source, destination = plain.protocol, plain.source, plain.destination
     if plain.offset or len(data) < 4:
         return plain
+    data = data.ljust(20, b"\0")  # an ICMP error may quote no more than 8 octets
     if protocol in (ICMP, ICMP6):
         quotes = data[0] in ((3, 11, 12) if protocol == ICMP else (1, 2, 3, 4))
         echo = int.from_bytes(data[4:6], "big")
@@ -96,14 +100,15 @@ def _upper(plain: Seen, data: bytes) -> Seen:
         )
     if protocol in (TCP, UDP, SCTP):
         from_port, to_port = struct.unpack_from("!HH", data)
-        flags = data[13] if protocol == TCP and len(data) > 13 else 0
-        return replace(plain, flow=Flow(protocol, source, from_port, destination, to_port), flags=flags)
+        plain = replace(plain, flow=Flow(protocol, source, from_port, destination, to_port))
+    if protocol == TCP:
+        plain = replace(plain, acknowledges=int.from_bytes(data[8:12], "big"), flags=data[13])
     return plain
 
 
 def stay_on_one_processor() -> None:
     """Keep the calling process's packets in order: each processor has a queue of its own."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})  # noqa: S311 any will do
 
 
 def checksum(data: bytes) -> int:
@@ -123,6 +128,11 @@ class Tap:
         # Plain SO_RCVBUF is capped by the machine's settings, and forcing it needs root: batches are small anyway.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.setblocking(False)
+
+    def forget(self) -> None:
+        """Discard what has come in so far, seen or lost."""
+        with contextlib.suppress(LabError):
+            self.drain()
 
     def drain(self) -> list[Seen]:
         """Everything that has come in since the last time, in its order."""
