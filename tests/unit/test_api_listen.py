@@ -50,6 +50,7 @@ def test_addresses_are_read(text: str, address: TcpAddress | UnixAddress) -> Non
         "::1:9451",
         "[::1]",
         "[127.0.0.1]",
+        "[127.0.0.1]:80",
         "127.1:80",
         "unix:",
         "unix:http.sock",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 
 from gatewrit.api.wire import Limits
-from unit.api_samples import DEGRADED, Source
+from unit.api_samples import DEGRADED, SHUTDOWN, Source
 from unit.test_api_http import raw, serving
 
 
@@ -86,7 +87,6 @@ async def test_http_1_0_needs_no_host_and_http_1_1_needs_one() -> None:
         "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1, 2\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: localhost\r\nX: " + "a" * 10000 + "\r\n\r\n",
         "GET /" + "a" * 10000 + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: localhost\r\n" + "".join(f"X-{i}: 1\r\n" for i in range(200)) + "\r\n",
     ],
 )
 async def test_what_is_not_http_is_told_so_and_hung_up_on(request_text: str) -> None:
@@ -98,6 +98,30 @@ async def test_what_is_not_http_is_told_so_and_hung_up_on(request_text: str) -> 
     document = json.loads(body)
     assert document["code"] == "not_http"
     assert "aaa" not in document["detail"]
+
+
+async def test_too_many_header_fields_are_refused() -> None:
+    fields = "".join(f"X-{number}: 1\r\n" for number in range(65))
+    status, headers, _ = await ask(f"GET / HTTP/1.0\r\nHost: localhost\r\n{fields}\r\n")
+    assert status in (400, 431)
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+async def test_a_head_without_end_is_not_kept() -> None:
+    async with serving(Source(DEGRADED)) as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 10_000_000:
+                writer.write(b"X: y\r\n" * 1000)
+                sent += 6000
+                await writer.drain()
+                await asyncio.sleep(0)
+        assert sent < 10_000_000
+        with contextlib.suppress(ConnectionError):
+            assert not (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def test_a_body_is_refused_unread() -> None:
@@ -192,10 +216,11 @@ async def test_of_too_many_connections_the_newest_is_refused() -> None:
 
 
 async def test_who_does_not_take_the_answer_is_hung_up_on() -> None:
-    async with serving(Source(DEGRADED), Limits(request=0.3, idle=0.3)) as base:
-        _reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]), limit=1)
-        one = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        writer.write(one * 2000)  # some 20 MB of answers that nobody reads
+    views = tuple(replace(SHUTDOWN, id=f"p{number:04}") for number in range(1000))
+    async with serving(Source(replace(DEGRADED, policies=views)), Limits(request=0.3, idle=0.3)) as base:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]), limit=1)
+        one = b"GET /v1/policies?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(one * 30)  # 24 MB of answers that nobody reads
         await asyncio.sleep(1.5)
         writer.write(one)
         await asyncio.sleep(0.1)

@@ -58,9 +58,12 @@ def parse(text: str) -> TcpAddress | UnixAddress:
             raise ListenError(f"{text!r}: a Unix socket's path starts with /, as in unix:/run/gatewrit/http.sock")
         return UnixAddress(path)
     match = _TCP.fullmatch(text)
-    host = match and (match["v6"] or match["v4"])
     try:
-        address = ipaddress.ip_address(host or "")
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address
+        if match and match["v6"]:
+            address = ipaddress.IPv6Address(match["v6"])
+        else:
+            address = ipaddress.IPv4Address(match["v4"] if match else "")
     except ValueError:
         raise ListenError(f"{text!r} isn't HOST:PORT, [V6]:PORT or unix:/PATH with an address as the host") from None
     port = int(match["port"]) if match else 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gatewrit.policy.model import Instant
 
 #: Rows shown; the rest is in the JSON. A browser lays out a few hundred without lag on a wall screen's computer.
-ROWS = 500
+ROWS = 200
 _REFRESH = 10
 _REFRESH_BUSY = 2
 _RANK = {state: rank for rank, state in enumerate(words.STATES)}

@@ -45,7 +45,16 @@ class Limits:
 
 
 #: What the longest look-up needs, with room. A request has no body.
-_SIZES: Mapping[str, Any] = {"max_line_size": 4096, "max_field_size": 4096, "max_headers": 64, "lingering_time": 1.0}
+_FIELDS = 64
+_SIZES: Mapping[str, Any] = {
+    "max_line_size": 4096,
+    "max_field_size": 4096,
+    "max_headers": _FIELDS,
+    "lingering_time": 1.0,
+}
+#: Bytes that a client may send until the next of its requests is begun: aiohttp 3.11, which Debian 13 has, bounds
+#: neither the number of fields nor that of requests sent ahead.
+_AHEAD = 65536
 
 #: Sent with every answer. What is shown changes within seconds, so nothing may be stored without being asked for again.
 HEADERS = {
@@ -108,7 +117,7 @@ def put_headers(response: web.StreamResponse) -> None:
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into problem+json, without telling the inside of a fault to the client."""
     if isinstance(request.protocol, Connection):
-        request.protocol.patience(request.protocol.limits.request)
+        request.protocol.begin()
     try:
         return await handler(request)
     except RequestError as error:
@@ -132,6 +141,8 @@ async def check_request(request: web.Request, handler: Handler) -> web.StreamRes
         raise RequestError(
             421, "wrong_host", "This gateway answers to loopback names and addresses only, not to this Host header."
         )
+    if len(request.headers) > _FIELDS:
+        raise RequestError(431, "head", f"A request has at most {_FIELDS} header fields.")
     if request.can_read_body:
         response = problem(400, "body", "A request has no body here: everything is read-only.")
         response.force_close()
@@ -168,6 +179,7 @@ class Connection(web.RequestHandler):
         self._clock = loop
         self._open_now = open_now
         self._deadline: asyncio.TimerHandle | None = None
+        self._ahead = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or drop it if there are too many."""
@@ -183,6 +195,19 @@ class Connection(web.RequestHandler):
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrives, unless it is more than anybody has to say."""
+        self._ahead += len(data)
+        if self._ahead > _AHEAD:
+            self._hang_up()
+        else:
+            super().data_received(data)
+
+    def begin(self) -> None:
+        """Note that a request is whole and about to be answered."""
+        self._ahead = 0
+        self.patience(self.limits.request)
 
     def patience(self, seconds: float) -> None:
         """From now on, wait this long for the client before hanging up."""
