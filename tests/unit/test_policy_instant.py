@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from gatewrit.policy.instant import FIRST, LAST, parse_date, parse_instant, start_of_day
 from gatewrit.policy.model import Instant
 
-ZONES = ("Asia/Karachi", "Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC")
+# Among them: half hours, quarter hours, a midnight that is skipped and one that is repeated.
+ZONES = (
+    "Asia/Karachi",
+    "Europe/Berlin",
+    "America/Sao_Paulo",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/Havana",
+    "UTC",
+)
 EPOCHS = st.integers(FIRST, LAST)
 
 

@@ -326,8 +326,20 @@ def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
     for name in ("huge.yaml", "services/list.txt"):
         with (tmp_path / name).open("ab") as file:
             file.truncate(200 * 10**6)
-    assert ("huge.yaml", "too_large") in codes(load.read_directory(tmp_path))
-    assert ("one.yaml", "too_large") in codes(load.read_directory(tmp_path))
+    reading = load.read_directory(tmp_path)
+    assert codes(reading).count(("huge.yaml", "too_large")) == 1
+    assert [fault.code for fault in reading.broken_services["one"]] == ["too_large"]
+    # The size is known before anything is read.
+    assert all("200,000,0" in fault.message for fault in reading.faults if fault.code == "too_large")
+
+
+def test_a_pipe_put_there_at_the_last_moment_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, GOOD)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    looked: list[os.stat_result] = []
+    check = files._check_kind
+    monkeypatch.setattr(files, "_check_kind", lambda seen: check(seen) if seen in looked else looked.append(seen))
+    assert ("pipe.yaml", "not_regular") in codes(load.read_directory(tmp_path))
 
 
 def test_pipes_sockets_devices_and_folders_are_refused_and_hold_nothing_up(tmp_path: Path) -> None:
@@ -364,6 +376,12 @@ def test_links_may_not_lead_out(tmp_path: Path, name: str) -> None:
     (inside / name).symlink_to(tmp_path / "policies-of-others/x")
     found = [code for _, code in codes(load.read_directory(inside)) if code != "from_hits_more"]
     assert set(found) == {"outside_policies"}
+
+
+@pytest.mark.parametrize("name", ['"a\\0b"', '"\\ud800"', "x" * 290, "a/" * 100, '"\\n"', ".", "..", "../..", "/"])
+def test_lists_that_no_file_can_be(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {**GOOD, "services/one.yaml": SERVICE.replace("list.txt", name)})
+    assert "one" in load.read_directory(tmp_path).broken_services
 
 
 def test_a_services_folder_that_leads_out_is_refused(tmp_path: Path) -> None:

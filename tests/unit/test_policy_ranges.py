@@ -77,6 +77,25 @@ def test_prefixes_are_what_the_standard_library_takes_them_for(address: object, 
         assert parse_span(text) == span
 
 
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        *[("::fffe:ffff:ffff", True), ("::ffff:0:0", False), ("::ffff:ffff:ffff", False), ("::1:0:0:0", True)],
+        *[("fe7f:ffff::-fe80::", False), ("fe7f::/16", True), ("fe80::", False), ("febf:ffff::-fec0::", False)],
+        *[("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff-fec0::", False), ("fec0::/10", True)],
+        *[("feff::-ff00::", False), ("feff::/16", True), ("ff00::", False)],
+        *[("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", False), ("255.255.255.255", True), ("0.0.0.0", True)],  # noqa: S104 - an address, not a socket
+        *[("0.0.0.0-255.255.255.254", True), ("0.0.0.1-255.255.255.255", True), ("0.0.0.0/1", True)],
+    ],
+)
+def test_the_edges_of_what_is_refused(text: str, taken: bool) -> None:  # noqa: FBT001 - a table of what is taken
+    if taken:
+        parse_span(text)
+    else:
+        with pytest.raises(EntryError):
+            parse_span(text)
+
+
 def test_host_bits_say_the_right_prefix() -> None:
     with pytest.raises(EntryError, match=r"206\.51\.26\.0/24") as raised:
         parse_span("206.51.26.1/24")
@@ -163,7 +182,7 @@ def test_arrays_are_of_the_types_said_and_cant_be_changed() -> None:
 def test_lists_that_mean_the_same_are_canonically_equal(entries: list[Span], chance: random.Random) -> None:
     shuffled = entries + chance.choices(entries, k=3) if entries else []
     chance.shuffle(shuffled)
-    one, other = (to_ranges(some, range(len(some)), "f") for some in (entries, shuffled))
+    one, other = (to_ranges(zip(some, range(len(some)), strict=True), "f") for some in (entries, shuffled))
     for family in (4, 6):
         rows = canonical(one, family)
         assert np.array_equal(rows, canonical(other, family))
@@ -188,7 +207,15 @@ def test_everything_in_parts_is_everything(cuts: list[int], what: str) -> None:
     for part in chosen:
         covered |= {(one, other) for one, other in pairwise(edges) if part.first <= one <= part.last}
     expected = what == "whole" or (what == "gap" and len(covered) == len(edges) - 1)
-    assert covers_everything(to_ranges(chosen, range(len(chosen)), "f")) == expected
+    assert covers_everything(to_ranges(zip(chosen, range(len(chosen)), strict=True), "f")) == expected
+
+
+@pytest.mark.parametrize("hole", [1, 2**31 - 1, 2**31, 2**32 - 2])
+def test_everything_but_one_address_isnt_everything(hole: int) -> None:
+    parts = [Span(4, 0, hole - 1), Span(4, hole + 1, 2**32 - 1), Span(4, 0, hole - 1), Span(4, hole + 1, 2**32 - 1)]
+    assert not covers_everything(to_ranges(zip(parts, range(4), strict=True), "f"))
+    parts[2] = Span(4, hole, hole)
+    assert covers_everything(to_ranges(zip(parts, range(4), strict=True), "f"))
 
 
 def test_a_hundred_thousand_lines_take_about_a_second() -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Loc: TypeAlias = tuple[int | str, ...]
 
+#: More faults than this aren't worth explaining; `faults.cap` tells fewer still.
+_MANY = 1000
+
 Model = TypeVar("Model", bound=BaseModel)
 
 _EXPECTED = {
@@ -50,8 +53,8 @@ def decode(root: Node, model: type[Model]) -> tuple[Model | None, list[Fault]]:
     try:
         return model.model_validate(to_data(root)), []
     except ValidationError as error:
-        details = [detail for detail in error.errors(include_url=False) if not _is_echo(detail, root)]
-        return None, [_explain(detail, root, model) for detail in details]
+        details = error.errors(include_url=False, include_input=False)[:_MANY]
+        return None, [_explain(detail, root, model) for detail in details if not _is_echo(detail, root)]
 
 
 def to_data(node: Node) -> object:

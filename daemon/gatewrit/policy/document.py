@@ -280,7 +280,7 @@ def _endpoint(model: EndpointModel, node: Node, lists: Mapping[str, AddressList]
     if model.prefixes is not None:
         prefixes = _node(node, "prefixes")
         lines = [item.place.line for item in prefixes.items] if isinstance(prefixes, SequenceNode) else []
-        ranges = to_ranges(model.prefixes, lines, node.place.file)
+        ranges = to_ranges(zip(model.prefixes, lines, strict=True), node.place.file)
     if model.prefixes_from is not None:
         ranges += lists[model.prefixes_from].ranges
     return Endpoint(ranges, model.ports, node.place)

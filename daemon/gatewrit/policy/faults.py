@@ -120,11 +120,13 @@ def cap(faults: Sequence[Fault]) -> tuple[Fault, ...]:
     if len(faults) <= CAP:
         return tuple(faults)
     rest = faults[CAP:]
-    return (*faults[:CAP], fault(rest[0].place, "many_faults", f"and {len(rest)} more from here on"))
+    return (*faults[:CAP], fault(rest[0].place, "many_faults", f"and at least {len(rest)} more from here on"))
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Say `; did you mean …?` where a known word is close, else nothing."""
+    if len(word) > 80:
+        return ""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 

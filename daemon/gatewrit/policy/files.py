@@ -111,7 +111,10 @@ def read_one(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def _open(folder: Folder, relative: str, flags: int) -> int:
-    real = os.path.realpath(os.path.join(folder.real, relative))
+    try:
+        real = os.path.realpath(os.path.join(folder.real, relative))
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise RefusedFile("not_found", "no file can have such a name") from None
     if os.path.commonpath([real, folder.real]) != folder.real:
         message = f"it leads out of the policies directory, to {real}; put the file itself there"
         raise RefusedFile("outside_policies", message)

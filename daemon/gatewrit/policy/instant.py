@@ -51,6 +51,8 @@ def parse_date(text: str) -> date:
 
 def parse_instant(text: str) -> Instant:
     """Read an instant; raises ValueError with a sentence that says what would be right."""
+    if len(text) > 100:
+        raise ValueError(f"this is too long for an instant; write it as {_EXAMPLE}")
     match = _INSTANT.fullmatch(text)
     if match is None or match["rest"]:
         raise ValueError(_what_is_missing(text, match))
@@ -82,19 +84,13 @@ def parse_instant(text: str) -> Instant:
 def start_of_day(day: date, like: Instant) -> Instant:
     """Give the first instant of a date where `like` is: in its zone, or at its offset if it names none."""
     zone: tzinfo = ZoneInfo(like.zone) if like.zone else timezone(timedelta(seconds=like.offset))
+    # A midnight that exists twice is the first of the two. One that is skipped is read with the offset before, and so
+    # is the instant of the skip: no zone since 1970 has skipped across midnight without beginning there.
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    # Where midnight is skipped, the two readings lie on both sides of the gap and the day begins between them.
-    high, low = _epoch(midnight), _epoch(midnight.replace(fold=1))
-    if low < high:
-        while high - low > 1:
-            middle = (low + high) // 2
-            if datetime.fromtimestamp(middle, zone).date() < day:
-                low = middle
-            else:
-                high = middle
-    if not FIRST <= high <= LAST:
+    epoch = _epoch(midnight)
+    if not FIRST <= epoch <= LAST:
         raise ValueError(f"{day}{_OUTSIDE}")
-    return Instant(high, day.isoformat(), like.zone, _offset_seconds(datetime.fromtimestamp(high, zone)))
+    return Instant(epoch, day.isoformat(), like.zone, _offset_seconds(datetime.fromtimestamp(epoch, zone)))
 
 
 def _what_is_missing(text: str, match: re.Match[str] | None) -> str:  # noqa: PLR0911 - one return for each slip

@@ -21,7 +21,7 @@ from gatewrit.policy.faults import CAP, fault
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Family, Fault, Place, Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -165,30 +165,32 @@ def parse_list(data: bytes, file: str) -> AddressList:
         place = Place(file, data.count(b"\n", 0, data.index(b"\0")) + 1, 1)
         said = "a NUL byte: this is a binary file; one prefix, address or first-last range per line is read"
         return AddressList(file, data, digest, (), (fault(place, "not_text", said),))
-    spans: list[Span] = []
-    lines = array("i")
     faults: list[Fault] = []
     counts: list[tuple[Place, str]] = []
     bad = 0
-    for number, raw in enumerate(BytesIO(data), 1):
-        line = raw.strip()
-        if b"#" in line or b";" in line:
-            if match := _ENTRIES.fullmatch(line):
-                counts.append((_place(file, number, raw), match[1].decode("ascii", "replace")))
-            line = _COMMENT.split(line, maxsplit=1)[0].rstrip()
-        if not line:
-            continue
-        try:
-            spans.append(parse_span(line.decode("ascii")))
-            lines.append(number)
-        except ValueError as error:
-            bad += 1
-            if bad <= CAP:
-                faults.append(_bad_line(error, line, _place(file, number, raw)))
+
+    def entries() -> Iterator[tuple[Span, int]]:
+        nonlocal bad
+        for number, raw in enumerate(BytesIO(data), 1):
+            line = raw.strip()
+            if b"#" in line or b";" in line:
+                if match := _ENTRIES.fullmatch(line):
+                    counts.append((_place(file, number, raw), match[1].decode("ascii", "replace")))
+                line = _COMMENT.split(line, maxsplit=1)[0].rstrip()
+            if not line:
+                continue
+            try:
+                yield parse_span(line.decode("ascii")), number
+            except ValueError as error:
+                bad += 1
+                if bad <= CAP:
+                    faults.append(_bad_line(error, line, _place(file, number, raw)))
+
+    ranges = to_ranges(entries(), file)
     if bad > CAP:
         faults.append(fault(faults[-1].place, "many_faults", f"and {bad - CAP:,} more bad lines below this one"))
-    faults += _miscounted(file, len(spans) + bad, counts)
-    return AddressList(file, data, digest, to_ranges(spans, lines, file), tuple(sorted(faults)))
+    faults += _miscounted(file, sum(map(len, ranges)) + bad, counts)
+    return AddressList(file, data, digest, ranges, tuple(sorted(faults)))
 
 
 def _miscounted(file: str, found: int, counts: Iterable[tuple[Place, str]]) -> Iterator[Fault]:
@@ -215,28 +217,38 @@ def _place(file: str, number: int, raw: bytes) -> Place:
     return Place(file, number, len(raw) - len(raw.lstrip()) + 1)
 
 
-def to_ranges(spans: Sequence[Span], lines: Sequence[int], file: str) -> tuple[Ranges, ...]:
-    """Put entries into arrays, one Ranges per family that occurs, in the order of the source."""
+def to_ranges(entries: Iterable[tuple[Span, int]], file: str) -> tuple[Ranges, ...]:
+    """Put entries and their lines into arrays, one Ranges per family that occurs, in the order of the source.
+
+    No object is kept per entry: a million of them would cost more than everything else of the daemon.
+    """
+    four, six = array("I"), array("Q")
+    four_lines, six_lines = array("i"), array("i")
+    for (family, first, last), line in entries:
+        if family == 4:
+            four.extend((first, last))
+            four_lines.append(line)
+        else:
+            six.extend((first >> 64, first & _LOW, last >> 64, last & _LOW))
+            six_lines.append(line)
     result = []
-    for family in (4, 6):
-        own = [index for index, span in enumerate(spans) if span.family == family]
-        if own:
-            first = _addresses(family, (spans[index].first for index in own), len(own))
-            last = _addresses(family, (spans[index].last for index in own), len(own))
-            line = np.fromiter((lines[index] for index in own), np.int32, len(own))
-            line.setflags(write=False)
-            result.append(Ranges(family, first, last, line, file))
+    if four:
+        pairs = np.frombuffer(four, IPV4_DTYPE).reshape(-1, 2)
+        result.append(_ranges(4, pairs[:, 0].copy(), pairs[:, 1].copy(), four_lines, file))
+    if six:
+        halves = np.frombuffer(six, np.uint64).reshape(-1, 4)
+        first_, last_ = (halves[:, at : at + 2].copy().view(IPV6_DTYPE).reshape(-1) for at in (0, 2))
+        result.append(_ranges(6, first_, last_, six_lines, file))
     return tuple(result)
 
 
-def _addresses(family: int, values: Iterable[int], count: int) -> NDArray[np.generic]:
-    if family == 4:
-        addresses: NDArray[np.generic] = np.fromiter(values, IPV4_DTYPE, count)
-    else:
-        halves = ((value >> 64, value & _LOW) for value in values)
-        addresses = np.fromiter(halves, IPV6_DTYPE, count)
-    addresses.setflags(write=False)
-    return addresses
+def _ranges(
+    family: Family, first: NDArray[np.generic], last: NDArray[np.generic], lines: array[int], file: str
+) -> Ranges:
+    line = np.array(lines, np.int32)
+    for column in (first, last, line):
+        column.setflags(write=False)
+    return Ranges(family, first, last, line, file)
 
 
 def canonical(ranges: Iterable[Ranges], family: Family) -> NDArray[np.uint64]:

@@ -23,10 +23,12 @@ class Trap:
 Plain: TypeAlias = str | int | float | bool | Trap
 
 
+#: No number that we know is as long, and int() has a limit of its own.
+_LONGEST = 40
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _WORDY_BOOL = re.compile(r"(?:(yes|on)|no|off)", re.IGNORECASE)
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,30})")
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
 _ODD_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _RADIX = re.compile(r"[-+]?0(?:x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
@@ -46,15 +48,14 @@ def resolve(text: str) -> Plain:  # noqa: PLR0911 - one return for each kind of 
     if truth := _WORDY_BOOL.fullmatch(text):
         return Trap(text, "true" if truth[1] else "false")
     if _INT.fullmatch(text):
-        return int(text)
+        return int(text) if len(text) <= _LONGEST else Trap(text, "a number")
     if _FLOAT.fullmatch(text):
-        return float(text)
+        return float(text) if len(text) <= _LONGEST else Trap(text, "a number")
     return _numeric_trap(text) or text
 
 
 def _numeric_trap(text: str) -> Trap | None:
-    # No number that we know is as long, and int() has a limit of its own.
-    taken_for, number = _number_taken(text) if len(text) <= 40 else (None, None)
+    taken_for, number = _number_taken(text) if len(text) <= _LONGEST else (None, None)
     return Trap(text, taken_for, number) if taken_for else None
 
 

@@ -53,7 +53,7 @@ def check_line(text: str) -> str:
 def check_text(text: str) -> str:
     """Visible text, on several lines where need be."""
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs", "Cn") and character not in "\n\t":
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
             raise refuse("bad_value", f"the character U+{ord(character):04X} can't be shown; take it out", named=True)
         if character in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029":
             message = f"the invisible mark U+{ord(character):04X} changes how text reads; take it out"
@@ -99,8 +99,8 @@ def _check_list_path(text: str) -> str:
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path that begins in `policies/services/` ends outside of `policies/`, links aside."""
-    return path.startswith("/") or posixpath.normpath(f"policies/services/{path}").split("/")[0] != "policies"
+    """Whether a path that begins in the services folder ends outside of the policies directory, links aside."""
+    return path.startswith("/") or posixpath.normpath(f"services/{path}").split("/")[0] == ".."
 
 
 def _read_date(value: object) -> date:
