@@ -1,0 +1,73 @@
+# Everything here works in a fresh clone on Debian 12 or newer: what is lacking is installed as root, and named otherwise.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_NO_INPUT = 1
+
+# The first interpreter that is new enough and can make a venv with pip in it; Debian ships those two apart.
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3
+FIND_PYTHON = for python in $(PYTHONS); do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break; python=; done
+FIND_NFT = PATH="$$PATH:/usr/sbin:/sbin" command -v nft >/dev/null
+
+# $(call need,TEST,PACKAGES): install Debian packages unless TEST holds; say the command to those who may not.
+define need
+@$(1) || { \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $(2)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2) >/dev/null; \
+	else \
+		echo "This needs $(2). Run:  sudo apt-get install $(2)  (or what your system calls them), then make again." >&2; \
+		exit 1; \
+	fi; \
+}
+endef
+
+.PHONY: help
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of namespaces; ONCE=1 ends after the last matrix
+	@PYTHONPATH=tests $(BIN)/python -m lab.demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(READY) ## ruff (rules and format) and mypy, strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: lock
+lock: $(READY) ## requirements.lock anew, from pyproject.toml
+	$(BIN)/python -m venv $(VENV)/uv
+	$(VENV)/uv/bin/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/uv/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
+		--no-emit-index-url --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+
+.PHONY: clean
+clean: ## take away what was made here
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	$(call need,{ $(FIND_PYTHON); [ -n "$$python" ]; },python3 python3-venv)
+	@$(FIND_PYTHON); [ -n "$$python" ] || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; \
+		$(BIN)/python -c 'import pip' 2>/dev/null || { echo "Making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
+	@echo "Installing what requirements.lock names"
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.PHONY: nftables
+nftables:
+	$(call need,$(FIND_NFT),nftables)
