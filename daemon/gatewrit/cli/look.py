@@ -45,7 +45,7 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     else:
         print_faults(told)
         if not broken:
-            click.echo(f"{path or settings.policies}: fine, {len(policies)} policies")
+            click.echo(f"{path or settings.policies}: fine, policies: {len(policies)}")
     return REFUSED if broken else FINE
 
 

@@ -148,7 +148,7 @@ def compile_policies(policies: Iterable[Policy], now: int, hooks: Sequence[HookN
     counters = {name: Counter(name, label(ids)) for name, ids in sorted(draft.counters.items())}
     whole = {family: {name: policy_spans(family, policy) for name, policy in chosen.items()} for family in FAMILIES}
     return Compiled(
-        Ruleset(chains, draft.sets, counters),
+        Ruleset(chains, dict(sorted(draft.sets.items())), counters),
         draft.counters,
         {family: len(segment(family, list(whole[family].values()))) for family in FAMILIES},
         {name: {family: whole[family][name].addresses for family in FAMILIES} for name in chosen},

@@ -62,7 +62,17 @@ def segment(family: Family, spans: Sequence[Spans]) -> Segments:
     label = np.full(len(positions), -1, np.int64)
     label[covered] = group
     owners = _owners_at(covered[samples], starts, ends, owner)
-    return Segments(family, *runs(positions, label), owners)
+    return _in_order(Segments(family, *runs(positions, label), owners))
+
+
+def _in_order(segments: Segments) -> Segments:
+    """Number the groups by their first segment, so that the random weights leave no trace."""
+    _, appears = np.unique(segments.group, return_index=True)
+    order = np.argsort(appears)
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    owners = tuple(segments.owners[group] for group in order.tolist())
+    return Segments(segments.family, segments.first, segments.last, number[segments.group], owners)
 
 
 def _owners_at(at: Indices, starts: Indices, ends: Indices, owner: Indices) -> tuple[tuple[int, ...], ...]:

@@ -209,9 +209,8 @@ class Daemon:
     def _sentence(self, errors: int) -> str:
         if self._failure is not None:
             return f"not enforced: {self._failure.message}; what was in force before stays, and it is tried again"
-        count = len(self._snapshot.policies)
-        done = f"generation {self._record.generation} is enforced and read back, {count} policies"
-        return f"{done}; {errors} faults, what they concern stays as it last was good" if errors else done
+        done = f"generation {self._record.generation} is enforced and read back"
+        return f"{done}; {errors} fault(s) found, what they concern stays as it last was good" if errors else done
 
     async def _take_over(self, intake: Intake, cause: str) -> int:
         """Compile what counts now, and enforce it."""

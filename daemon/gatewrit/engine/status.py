@@ -142,8 +142,10 @@ def snapshot(standing: Standing, now: int) -> Snapshot:
     """Make what every face of the daemon shows."""
     policies = standing.intake.policies if standing.intake else {}
     rejected = standing.intake.rejected if standing.intake else ()
-    views = [_view(policy, standing, now) for policy in policies.values()]
-    views += [_rejected(name, standing) for name in rejected]
+    # Errors stand first, so the first of a policy is its worst.
+    worst = {problem.policy: problem for problem in reversed(standing.problems) if problem.policy}
+    views = [_view(policy, standing, worst.get(policy.id), now) for policy in policies.values()]
+    views += [_rejected(name, worst.get(name)) for name in rejected]
     return Snapshot(
         gateway=standing.gateway,
         version=gatewrit.__version__,
@@ -168,11 +170,7 @@ def _enforcement(standing: Standing) -> Enforcement:
     return Enforcement.STARTING if standing.ruleset.verified_at is None else Enforcement.IN_SYNC
 
 
-def _problem(name: str, standing: Standing) -> Problem | None:
-    return next((problem for problem in standing.problems if problem.policy == name), None)
-
-
-def _view(policy: Policy, standing: Standing, now: int) -> PolicyView:
+def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int) -> PolicyView:
     count = standing.counts.get(policy.id, Count())
     addresses = standing.addresses.get(policy.id, {})
     state = state_of(policy, now)
@@ -191,7 +189,7 @@ def _view(policy: Policy, standing: Standing, now: int) -> PolicyView:
         addresses_ipv4=addresses.get(4, 0),
         addresses_ipv6=addresses.get(6, 0),
         in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
-        problem=_problem(policy.id, standing),
+        problem=problem,
         labels=policy.labels,
     )
 
@@ -202,7 +200,7 @@ def _in_force_since(policy: Policy, standing: Standing) -> int | None:
     return None if installed is None else max(installed, policy.effective.start.epoch)
 
 
-def _rejected(name: str, standing: Standing) -> PolicyView:
+def _rejected(name: str, problem: Problem | None) -> PolicyView:
     return PolicyView(
         id=name,
         title=None,
@@ -218,6 +216,6 @@ def _rejected(name: str, standing: Standing) -> PolicyView:
         addresses_ipv4=0,
         addresses_ipv6=0,
         in_force_since=None,
-        problem=_problem(name, standing),
+        problem=problem,
         labels={},
     )

@@ -31,6 +31,8 @@ _VERDICT_KINDS = {code & 0xFFFFFFFF: kind for kind, code in _VERDICT_CODES.items
 ELEM_KEY, ELEM_DATA, ELEM_FLAGS, ELEM_KEY_END = 1, 2, 3, 10
 INTERVAL_END = 1
 
+#: Stands for no verdict where rows are compared.
+_NO_VERDICT = 0xFFFFFFFF
 #: NFTA_SET_ELEM_LIST_ELEMENTS is one attribute, so its length must fit 16 bits.
 LIST_BYTES = 60_000
 
@@ -119,7 +121,8 @@ class Elements:
     def _identities(self, other: Elements) -> NDArray[np.bytes_]:
         """Give one comparable value for each row, verdicts numbered as in `other` (unknown ones after them)."""
         number = {verdict: i for i, verdict in enumerate(other.verdicts)}
-        table = [number.get(verdict, len(number) + 1 + i) for i, verdict in enumerate(self.verdicts)] or [0]
+        table = [number.get(verdict, len(number) + 1 + i) for i, verdict in enumerate(self.verdicts)]
+        table = table or [_NO_VERDICT]
         verdict = np.asarray(table, ">u4")[self.verdict].reshape(-1, 1).view(np.uint8)
         # The 1 at the end keeps trailing NULs, which `S` would drop.
         marker = np.ones((len(self), 1), np.uint8)

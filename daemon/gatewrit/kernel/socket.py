@@ -117,15 +117,43 @@ class NftSocket:
 
     def __init__(self) -> None:
         self._netlink = AsyncNFTSocket()
+        self._strays: asyncio.Task[None] | None = None
+        self._waiting: int | None = None
+        self._broken: int | None = None
 
     async def __aenter__(self) -> Self:
-        await self._netlink.setup_endpoint()
-        # Errors then carry only the header of the message that they are about, not 60 kB of elements.
-        self._netlink.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        await self._open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _open(self) -> None:
+        await self._netlink.setup_endpoint()
+        # Errors then carry only the header of the message that they are about, not 60 kB of elements.
+        self._netlink.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._broken = None
+        self._strays = asyncio.create_task(self._take_strays())
+
+    async def _close(self) -> None:
+        if self._strays is not None:
+            self._strays.cancel()
+            await asyncio.gather(self._strays, return_exceptions=True)
         self._netlink.close()
+
+    async def _take_strays(self) -> None:
+        """Take what answers no request: leftovers of a batch that failed, and errors of the socket itself.
+
+        pyroute2 files a receive error (ENOBUFS, say) under no request, so whoever waits would wait for ever; and it
+        never uses that socket again. The one who waits is woken, and a new socket is opened for the next request.
+        """
+        while True:
+            data = await self._netlink.msg_queue.queues[0].get()
+            _, kind, _, sequence, _ = _NLMSGHDR.unpack_from(data) if len(data) >= _NLMSGHDR.size else (0, 0, 0, 1, 0)
+            if kind == NLMSG_ERROR and sequence == 0:
+                self._broken = int.from_bytes(data[16:20], sys.byteorder) or errno.EIO
+                if self._waiting is not None:
+                    self._netlink.msg_queue.put_nowait(self._waiting, b"")
 
     async def read(self) -> Actual:
         """Read the whole table at one generation; raises `KernelError` (EAGAIN where it never holds still)."""
@@ -150,8 +178,8 @@ class NftSocket:
 
     async def generation(self) -> int:
         """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
-        request = self._request(messages.request(messages.GETGEN), NLM_F_REQUEST)
-        answers = [payload async for payload in self._ask(request, "ask for the generation")]
+        question = messages.request(messages.GETGEN)
+        answers = [payload async for payload in self._ask(question, 0, "ask for the generation")]
         return wire.number(wire.attributes(answers[0])[1])
 
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
@@ -161,9 +189,7 @@ class NftSocket:
         )
         if not encoded:
             return
-        self._drain()
-        last = self._request(encoded[-1], NLM_F_REQUEST | NLM_F_ACK)
-        await last.prepare()
+        last = await self._prepare(encoded[-1], NLM_F_REQUEST | NLM_F_ACK)
         head = _NLMSGHDR.unpack_from(last.msg.data)
         sequence, pid = head[3], head[4]
         genid = b"" if generation is None else wire.be32(_BATCH_GENID, generation)
@@ -174,11 +200,11 @@ class NftSocket:
             parts.append(_frame(kind, NLM_F_REQUEST | message.flags, sequence, pid, _nfgenmsg() + message.payload))
         parts.append(last.msg.data)
         parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
-        await self._send(b"".join(parts))
+        await self._send_batch(b"".join(parts))
         async for _ in self._answers(last, "commit a transaction"):
             pass
 
-    async def _send(self, data: bytes) -> None:
+    async def _send_batch(self, data: bytes) -> None:
         endpoint = self._netlink.socket
         _make_room(endpoint, len(data))
         try:
@@ -186,29 +212,34 @@ class NftSocket:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, f"send {len(data)} bytes to the kernel") from error
 
-    def _drain(self) -> None:
-        """Forget answers that nobody waited for: the further errors of a batch that failed."""
-        leftovers = self._netlink.msg_queue.queues[0]
-        while not leftovers.empty():
-            leftovers.get_nowait()
-
-    def _request(self, message: Message, flags: int) -> NetlinkRequest:
+    async def _prepare(self, message: Message, flags: int) -> NetlinkRequest:
+        """Make a request ready to be sent, on a new socket if the last one broke."""
+        if self._broken is not None:
+            await self._close()
+            self._netlink = AsyncNFTSocket()
+            await self._open()
         body = _nfgenmsg() + message.payload
         raw = _Raw(messages.SUBSYSTEM << 8 | message.kind, flags | message.flags, body)
-        return NetlinkRequest(self._netlink, raw, parser=_parse)
+        request = NetlinkRequest(self._netlink, raw, parser=_parse)
+        await request.prepare()
+        return request
 
     async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:
-        request = self._request(messages.request(kind, name), NLM_F_REQUEST | NLM_F_DUMP)
         what = f"read {name or 'the table'}"
-        return tuple([payload async for payload in self._ask(request, what)])
+        return tuple([payload async for payload in self._ask(messages.request(kind, name), NLM_F_DUMP, what)])
 
-    async def _ask(self, request: NetlinkRequest, what: str) -> AsyncIterator[bytes]:
-        await request.prepare()
-        await self._send(request.msg.data)
+    async def _ask(self, message: Message, flags: int, what: str) -> AsyncIterator[bytes]:
+        request = await self._prepare(message, NLM_F_REQUEST | flags)
+        try:
+            # In this thread: a dump that starts in one while another receives ends in EINVAL (netlink_dump()).
+            self._netlink.socket.send(request.msg.data)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, what) from error
         async for payload in self._answers(request, what):
             yield payload
 
     async def _answers(self, request: NetlinkRequest, what: str) -> AsyncIterator[bytes]:
+        self._waiting = request.msg_seq
         try:
             async for message in request.response():
                 if message["header"]["flags"] & NLM_F_DUMP_INTR:
@@ -218,6 +249,10 @@ class NftSocket:
             raise KernelError(error.code, what) from error
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, what) from error
+        finally:
+            self._waiting = None
+        if self._broken is not None:
+            raise KernelError(self._broken, what)
 
     async def _dump_all(self, generation: int) -> messages.Answers | None:
         tables = await self._dump(messages.GETTABLE)

@@ -53,8 +53,8 @@ def script(ruleset: Ruleset) -> str:
     lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", "", f"table inet {TABLE} {{"]
     lines += [f"\tcomment {_quote(TABLE_COMMENT)}"]
     blocks = (
-        *(_counter(counter) for _, counter in sorted(ruleset.counters.items())),
-        *(_set(each) for _, each in sorted(ruleset.sets.items())),
+        *(_counter(counter) for counter in ruleset.counters.values()),
+        *(_set(each) for each in ruleset.sets.values()),
         *(_chain(chain) for chain in ruleset.chains.values()),
     )
     for block in blocks:

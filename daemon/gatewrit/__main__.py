@@ -1,0 +1,5 @@
+"""`python -m gatewrit`: the command line."""
+
+from gatewrit.cli import main
+
+main()

@@ -1,0 +1,230 @@
+"""Packets judged on paper, twice: by the policies as they are written, and by the rules as the kernel would run them.
+
+The two share no code with each other or with the compiler. `by_policies` reads the contract's section 2 word by word;
+`by_rules` is a small machine for the kernel's own expressions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gatewrit.kernel import expressions as nf
+from gatewrit.policy.model import Action, Direction, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gatewrit.kernel.elements import Verdict
+    from gatewrit.kernel.transaction import Actual
+    from gatewrit.policy.model import Family, Policy, Transport
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One packet as far as our rules look. `sport` and `dport` are None in a later fragment."""
+
+    family: Family
+    source: int
+    destination: int
+    protocol: int
+    sport: int | None = None
+    dport: int | None = None
+    icmp_type: int = 0
+
+
+@dataclass
+class Fate:
+    """What became of it, and whom it was counted for."""
+
+    verdict: str = "pass"
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+_ENDS = {"forward": "to from", "prerouting": "to from", "input": "from", "output": "to"}
+
+
+def by_policies(policies: Iterable[Policy], packet: Packet, hook: str, now: int) -> Fate:
+    """Judge a packet by the policies alone."""
+    fate = Fate()
+    if packet.family == 6 and packet.protocol == 58 and 133 <= packet.icmp_type <= 137:
+        return fate
+    for end in _ENDS[hook].split():
+        hits = [policy for policy in policies if _matches(policy, packet, end, now)]
+        fate.counts.update(policy.id for policy in hits)
+        actions = {policy.block.action for policy in hits}
+        if Action.DROP in actions:
+            fate.verdict = "drop"
+        elif Action.REJECT in actions:
+            answer = "reset" if packet.protocol == 6 else "prohibited"
+            fate.verdict = answer if end == "to" else "drop"
+        if fate.verdict != "pass":
+            return fate
+    return fate
+
+
+def _matches(policy: Policy, packet: Packet, end: str, now: int) -> bool:
+    if policy.state is not State.ACTIVE or policy.block.direction not in {Direction(end), Direction.BOTH}:
+        return False
+    effective = policy.effective
+    if now < effective.start.epoch or (effective.until is not None and now >= effective.until.epoch):
+        return False
+    address, port = (packet.destination, packet.dport) if end == "to" else (packet.source, packet.sport)
+    return any(
+        _carries(transport, packet, port) and _covers(endpoint.ranges, packet.family, address)
+        for service in policy.services.values()
+        for endpoint in service.endpoints
+        for transport in endpoint.transports
+    )
+
+
+def _carries(transport: Transport, packet: Packet, port: int | None) -> bool:
+    if transport.protocol is None:
+        return True
+    wanted = 58 if transport.protocol == 1 and packet.family == 6 else transport.protocol
+    if packet.protocol != wanted:
+        return False
+    if transport.first is None or transport.last is None:
+        return True
+    return port is not None and transport.first <= port <= transport.last
+
+
+def _covers(parts: Iterable[object], family: Family, address: int) -> bool:
+    for part in parts:
+        if part.family != family:  # type: ignore[attr-defined]
+            continue
+        for first, last in zip(part.first.tolist(), part.last.tolist(), strict=True):  # type: ignore[attr-defined]
+            low, high = (first, last) if family == 4 else ((first[0] << 64) + first[1], (last[0] << 64) + last[1])
+            if low <= address <= high:
+                return True
+    return False
+
+
+def by_rules(actual: Actual, counters: Mapping[str, Sequence[str]], packet: Packet, hook: str, now: int) -> Fate:
+    """Run a packet through the table as the kernel would, one base chain on the hook."""
+    machine = _Machine(actual, packet, now * 1_000_000_000)
+    verdict = machine.run(hook)
+    fate = Fate("pass" if verdict == "accept" else verdict)
+    for name in machine.counted:
+        fate.counts.update(counters[name])
+    return fate
+
+
+class _Break(Exception):  # noqa: N818 - the kernel's own word: this rule is over, the next one goes on
+    pass
+
+
+class _Machine:
+    """The kernel's rule evaluation (net/netfilter/nf_tables_core.c) for the expressions that we use."""
+
+    def __init__(self, actual: Actual, packet: Packet, now_ns: int) -> None:
+        self.actual = actual
+        self.packet = packet
+        self.now = now_ns
+        self.counted: list[str] = []
+
+    def run(self, base: str) -> str:
+        stack: list[tuple[str, int]] = []
+        chain, at = base, 0
+        while True:
+            rules = self.actual.chains[chain].rules
+            if at >= len(rules):
+                if not stack:
+                    return "accept"
+                chain, at = stack.pop()
+                continue
+            verdict = self._rule(rules[at].expressions)
+            at += 1
+            if verdict is None:
+                continue
+            if isinstance(verdict, str):
+                return verdict
+            if verdict.kind == "return":
+                if not stack:
+                    return "accept"
+                chain, at = stack.pop()
+            elif verdict.kind in {"jump", "goto"}:
+                assert verdict.chain is not None
+                if verdict.kind == "jump":
+                    stack.append((chain, at))
+                chain, at = verdict.chain, 0
+            else:
+                return verdict.kind
+
+    def _rule(self, expressions: tuple[nf.Expression, ...]) -> Verdict | str | None:  # noqa: C901 - one arm each
+        registers = bytearray(64)
+        verdict: Verdict | None = None
+        for part in expressions:
+            try:
+                match part:
+                    case nf.Meta() | nf.Payload():
+                        value = self._load(part)
+                        start = _offset(part.register)
+                        registers[start : start + len(value)] = value
+                    case nf.Byteorder():
+                        pass  # _load gives network order already
+                    case nf.Cmp(op, data, register):
+                        start = _offset(register)
+                        held = bytes(registers[start : start + len(data)])
+                        if not (held == data if op == nf.CMP_EQ else held < data):
+                            return None
+                    case nf.Lookup(name, wants_verdict, register, _):
+                        found = self._look_up(name, registers, register)
+                        if found is None:
+                            return None
+                        verdict = found[0] if wants_verdict else verdict
+                    case nf.CounterRef(name):
+                        self.counted.append(name)
+                    case nf.Immediate(said):
+                        verdict = said
+                    case nf.Reject(kind, _):
+                        return "reset" if kind == nf.REJECT_TCP_RST else "prohibited"
+                    case _:
+                        raise AssertionError(part)
+            except _Break:
+                return None
+        return verdict
+
+    def _load(self, part: nf.Meta | nf.Payload) -> bytes:
+        packet = self.packet
+        if isinstance(part, nf.Meta):
+            return {
+                nf.META_L4PROTO: lambda: bytes([packet.protocol, 0, 0, 0]),
+                nf.META_NFPROTO: lambda: bytes([nf.NFPROTO_IPV4 if packet.family == 4 else nf.NFPROTO_IPV6]),
+                nf.META_TIME_NS: lambda: self.now.to_bytes(8, "big"),
+            }[part.key]()
+        if part.base == nf.NETWORK_HEADER:
+            width = 4 if packet.family == 4 else 16
+            assert part.length == width
+            source_at = 12 if packet.family == 4 else 8
+            address = packet.source if part.offset == source_at else packet.destination
+            return address.to_bytes(width, "big")
+        if packet.sport is None or packet.dport is None:
+            if packet.protocol == 58 and part.length == 1 and packet.icmp_type:
+                return bytes([packet.icmp_type])
+            raise _Break
+        if part.length == 1:
+            return bytes([packet.icmp_type])
+        port = packet.sport if part.offset == 0 else packet.dport
+        return port.to_bytes(2, "big") + bytes(2)
+
+    def _look_up(self, name: str, registers: bytearray, register: int) -> tuple[Verdict | None] | None:
+        elements = self.actual.sets[name].elements
+        start = _offset(register)
+        key = bytes(registers[start : start + elements.width])
+        for first, last, verdict in elements.rows():
+            if _within(key, first, last, concatenated=len(self.actual.sets[name].spec.key) > 1):
+                return (verdict,)
+        return None
+
+
+def _within(key: bytes, first: bytes, last: bytes, *, concatenated: bool) -> bool:
+    """Say whether a key is in a range; in a concatenation field by field, as pipapo does."""
+    if not concatenated:
+        return first <= key <= last
+    return all(first[at : at + 4] <= key[at : at + 4] <= last[at : at + 4] for at in range(0, len(key), 4))
+
+
+def _offset(register: int) -> int:
+    return (register - 1) * 16 if register < 8 else (register - 8) * 4

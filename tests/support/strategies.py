@@ -1,0 +1,160 @@
+"""Policies made up by hypothesis: few addresses, ports and instants, so that everything overlaps everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import strategies as st
+
+from gatewrit.policy.model import (
+    IPV4_DTYPE,
+    IPV6_DTYPE,
+    Action,
+    Block,
+    Direction,
+    Effective,
+    Endpoint,
+    Instant,
+    Order,
+    Place,
+    Policy,
+    Ranges,
+    Service,
+    State,
+    Transport,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gatewrit.policy.model import Family
+
+PLACE = Place("policies/made-up.yaml", 1, 1)
+TOPS: dict[Family, int] = {4: 2**32 - 1, 6: 2**128 - 1}
+#: Near the bottom, in the middle, around a 64-bit boundary, and at the very top.
+ANCHORS: dict[Family, list[int]] = {
+    4: [0, int(IPv4Address("206.51.26.0")), TOPS[4] - 15],
+    6: [0, int(IPv6Address("2607:ffc0::")), (1 << 64) - 8, TOPS[6] - 15],
+}
+TRANSPORTS = [
+    Transport(None),
+    Transport(6, 3101, 3101),
+    Transport(6, 3000, 3200),
+    Transport(6, 3150, 65535),
+    Transport(6),
+    Transport(17, 1, 2),
+    Transport(17, 0, 65535),
+    Transport(1),
+    Transport(132),
+    Transport(132, 9, 9),
+]
+INSTANTS = [1000, 2000, 3000, 4000]
+
+
+def addresses(family: Family) -> st.SearchStrategy[int]:
+    return st.builds(
+        lambda anchor, offset: min(TOPS[family], anchor + offset),
+        st.sampled_from(ANCHORS[family]),
+        st.integers(0, 15),
+    )
+
+
+def ranges_of(family: Family, pairs: Iterable[tuple[int, int]]) -> Ranges:
+    """Make Ranges of plain integers."""
+    rows = list(pairs)
+    half = (1 << 64) - 1
+
+    def column(values: list[int]) -> np.ndarray:
+        if family == 4:
+            return np.array(values, IPV4_DTYPE)
+        return np.array([(value >> 64, value & half) for value in values], IPV6_DTYPE)
+
+    return Ranges(
+        family,
+        column([first for first, _ in rows]),
+        column([last for _, last in rows]),
+        np.arange(1, len(rows) + 1, dtype=np.int32),
+        "policies/services/made-up.txt",
+    )
+
+
+@st.composite
+def ranges(draw: st.DrawFn, family: Family, least: int = 0) -> Ranges:
+    pairs = draw(st.lists(st.tuples(addresses(family), addresses(family)).map(sorted), min_size=least, max_size=4))
+    return ranges_of(family, [(first, last) for first, last in pairs])
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> Service:
+    endpoints = tuple(
+        Endpoint(
+            (draw(ranges(4)), draw(ranges(6))),
+            tuple(draw(st.lists(st.sampled_from(TRANSPORTS), min_size=1, max_size=3))),
+            PLACE,
+        )
+        for _ in range(draw(st.integers(1, 2)))
+    )
+    return Service(name, name, endpoints, name, PLACE)
+
+
+@st.composite
+def policies(draw: st.DrawFn, name: str) -> Policy:
+    start = draw(st.sampled_from(INSTANTS))
+    until = draw(st.sampled_from([None, *(instant for instant in INSTANTS if instant > start)]))
+    return policy(
+        name,
+        draw(services(f"service-of-{name}")),
+        action=draw(st.sampled_from(Action)),
+        direction=draw(st.sampled_from(Direction)),
+        start=start,
+        until=until,
+        state=draw(st.sampled_from([State.ACTIVE, State.ACTIVE, State.ACTIVE, State.SUSPENDED, State.RESCINDED])),
+    )
+
+
+def policy_sets(most: int = 4) -> st.SearchStrategy[list[Policy]]:
+    names = [f"order-{letter}" for letter in "abcdefgh"[:most]]
+    return st.integers(0, most).flatmap(lambda size: st.tuples(*map(policies, names[:size])).map(list))
+
+
+def policy(
+    name: str,
+    service: Service,
+    *,
+    action: Action = Action.DROP,
+    direction: Direction = Direction.TO,
+    start: int = 1000,
+    until: int | None = None,
+    state: State = State.ACTIVE,
+) -> Policy:
+    """Make one policy over one service."""
+    end = None if until is None else Instant(until, str(until))
+    return Policy(
+        id=name,
+        title=name,
+        revision=1,
+        order=Order("an authority", "a reference", "2015-07-24"),
+        effective=Effective(Instant(start, str(start)), end),
+        state=state,
+        block=Block((service.name,), action, direction),
+        services={service.name: service},
+        labels={},
+        meaning=name,
+        place=PLACE,
+    )
+
+
+def simple(name: str, entries: Iterable[str], transports: Iterable[Transport], **options: object) -> Policy:
+    """Make a policy over addresses and first-last ranges given as text."""
+    pairs: dict[Family, list[tuple[int, int]]] = {4: [], 6: []}
+    for entry in entries:
+        first, _, last = entry.partition("-")
+        low, high = ip_address(first), ip_address(last or first)
+        pairs[low.version].append((int(low), int(high)))
+    endpoint = Endpoint((ranges_of(4, pairs[4]), ranges_of(6, pairs[6])), tuple(transports), PLACE)
+    made = policy(name, Service("s", "s", (endpoint,), name, PLACE))
+    block = replace(made.block, **{key: options[key] for key in ("action", "direction") if key in options})
+    return replace(made, block=block)

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewrit.compile.render import compile_policies
+from gatewrit.engine.reconcile import NotConvergedError, reconcile
+from gatewrit.kernel.elements import Verdict
+from gatewrit.kernel.ruleset import Before, Chain, Hook, Rule, Ruleset
+from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.transaction import AddChain, DeleteRule, DeleteTable, FlushChain, Transaction, diff, removal
+from gatewrit.policy.model import Transport
+from support.fake import FakeKernel
+from support.strategies import policy_sets, simple
+
+if TYPE_CHECKING:
+    from gatewrit.policy.model import Policy
+
+
+def rendered(policies: list[Policy], now: int = 0) -> Ruleset:
+    return compile_policies(policies, now, ("forward",), -10).ruleset
+
+
+async def bring(kernel: FakeKernel, desired: Ruleset) -> Transaction:
+    plan = diff(desired, await kernel.read())
+    await kernel.commit(plan.change)
+    await kernel.commit(plan.sweep)
+    return plan.change
+
+
+@given(st.lists(st.tuples(policy_sets(3), st.sampled_from([0, 1500, 3500])), min_size=1, max_size=4))
+def test_each_step_leads_exactly_to_what_is_desired(steps: list[tuple[list[Policy], int]]) -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        for policies, now in steps:
+            desired = rendered(policies, now)
+            await bring(kernel, desired)
+            again = diff(desired, await kernel.read())
+            assert not again.change
+            assert not again.sweep
+
+    asyncio.run(work())
+
+
+@given(policy_sets(3), policy_sets(3))
+def test_a_crash_between_any_two_transactions_then_a_pass_converges(one: list[Policy], two: list[Policy]) -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        await bring(kernel, rendered(one))
+        plan = diff(rendered(two), await kernel.read())
+        await kernel.commit(plan.change)  # and here the daemon died, the sweep never came
+        assert not (await reconcile(kernel, rendered(two))).changed
+
+    asyncio.run(work())
+
+
+def test_a_refused_transaction_changes_nothing() -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        desired = rendered([simple("a", ["10.0.0.1"], [Transport(6, 1, 1)])])
+        await bring(kernel, desired)
+        before = await kernel.read()
+        with pytest.raises(KernelError) as refused:
+            await kernel.commit(Transaction((AddChain(Chain("x", ())), AddChain(Chain("x", ())))))
+        assert refused.value.errno == errno.EEXIST
+        assert not diff(desired, await kernel.read()).change
+        assert (await kernel.read()).generation == before.generation
+
+    asyncio.run(work())
+
+
+def rung(*instants: int) -> Ruleset:
+    rules = tuple(Rule((Before(instant), Verdict("drop"))) for instant in instants)
+    return Ruleset({"cell": Chain("cell", rules)})
+
+
+def test_a_rung_that_has_passed_is_taken_away_alone() -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        await bring(kernel, rung(1, 2, 3))
+        first = (await kernel.read()).chains["cell"].rules[0].handle
+        change = await bring(kernel, rung(2, 3))
+        assert change.operations == (DeleteRule("cell", first),)
+
+    asyncio.run(work())
+
+
+def test_a_rule_in_the_wrong_place_is_written_anew() -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        await bring(kernel, rung(2, 1))
+        change = await bring(kernel, rung(1, 2))
+        assert change.operations[0] == FlushChain("cell")
+        assert not diff(rung(1, 2), await kernel.read()).change
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("what", ["hook", "comment", "foreign"])
+def test_what_cannot_be_changed_in_place_is_made_anew_with_the_table(what: str) -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        base = Ruleset({"forward": Chain("forward", (), Hook("forward", -10), "a comment")})
+        await bring(kernel, base)
+        actual = await kernel.read()
+        chain = actual.chains["forward"]
+        bent = {
+            "hook": replace(actual, chains={"forward": replace(chain, hook=Hook("input", -10))}),
+            "comment": replace(actual, chains={"forward": replace(chain, comment=None)}),
+            "foreign": replace(actual, foreign=("flowtable f",)),
+        }[what]
+        assert isinstance(diff(base, bent).change.operations[0], DeleteTable)
+
+    asyncio.run(work())
+
+
+def test_counters_are_swept_only_after_the_rules_have_gone() -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        await bring(kernel, rendered([simple("a", ["10.0.0.1"], [Transport(6, 1, 1)])]))
+        plan = diff(rendered([]), await kernel.read())
+        assert "counter" not in str(plan.change)
+        assert str(plan.sweep) == "delete counter inet gatewrit by.a\n"
+
+    asyncio.run(work())
+
+
+def test_removal_takes_the_table_away_and_nothing_if_there_is_none() -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        assert not removal(await kernel.read())
+        await bring(kernel, rung(1))
+        await kernel.commit(removal(await kernel.read()))
+        assert (await kernel.read()).handle is None
+
+    asyncio.run(work())
+
+
+# -- a pass -----------------------------------------------------------------------------------------------------------
+
+
+class Overtaken(FakeKernel):
+    """Somebody else changes the ruleset before each of our first commits."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
+        if self.times:
+            self.times -= 1
+            self.generation += 1
+        await super().commit(transaction, generation)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 6])
+def test_a_pass_that_is_overtaken_plans_anew(times: int) -> None:
+    done = asyncio.run(reconcile(Overtaken(times), rung(1)))
+    assert done.changed == 3
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOMEM, errno.EINVAL])
+def test_a_refusal_is_told(code: int) -> None:
+    kernel = FakeKernel()
+    kernel.refusals = [code]
+    with pytest.raises(KernelError) as refused:
+        asyncio.run(reconcile(kernel, rung(1)))
+    assert refused.value.errno == code
+
+
+def test_a_lost_acknowledgement_is_settled_by_reading() -> None:
+    class Lossy(FakeKernel):
+        async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
+            await super().commit(transaction, generation)
+            if self.generation == 2:
+                raise KernelError(errno.ENOBUFS, "commit a transaction")
+
+    done = asyncio.run(reconcile(Lossy(), rung(1)))
+    assert not diff(rung(1), done.actual).change
+
+
+def test_a_kernel_that_does_not_keep_what_it_acknowledged_is_not_believed() -> None:
+    class Forgetful(FakeKernel):
+        async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
+            del transaction, generation
+
+    with pytest.raises(NotConvergedError, match="still differs in 3 places"):
+        asyncio.run(reconcile(Forgetful(), rung(1)))
