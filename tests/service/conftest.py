@@ -1,0 +1,24 @@
+"""A gateway in a namespace of its own: rules load there, nothing passes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.gateway import Gateway, short_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab import Namespace
+
+
+@pytest.fixture
+def gateway(namespace: Namespace, tmp_path: Path) -> Iterator[Gateway]:
+    """Settings and an empty policies directory; nothing runs yet."""
+    with short_folder() as short:
+        gateway = Gateway(namespace, tmp_path, short=short)
+        yield gateway
+        gateway.close()
