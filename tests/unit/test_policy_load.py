@@ -245,6 +245,13 @@ def test_last_good_services_serve_in_place_of_broken_ones(tmp_path: Path) -> Non
     assert isinstance(load.resolve(now.policies["order-a"], {**before, **now.services}), Policy)
 
 
+def test_a_broken_policys_unknown_services_are_told_in_the_same_pass(tmp_path: Path) -> None:
+    bad = POLICY.replace("An order", "no").replace("[two, one]", "[tow, one]")
+    reading = load.read_directory(write(tmp_path, {**GOOD, "order-a.yaml": bad}))
+    assert [fault.code for fault in reading.broken_policies["order-a"]] == ["yaml_trap", "unknown_service"]
+    assert "did you mean two?" in reading.broken_policies["order-a"][1].message
+
+
 @pytest.mark.parametrize(
     ("text", "handle"),
     [
@@ -424,6 +431,7 @@ def test_a_file_that_the_system_refuses_is_a_fault_of_that_file(
 
 def test_names_of_any_bytes_are_said_in_print(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9\x1b[31m.yaml")).write_text(POLICY.replace("drop", "dorp"))
+    write(tmp_path, {"services/one.yaml": SERVICE, "services/two.yaml": SECOND, "services/list.txt": LIST})
     (fault,) = load.read_directory(tmp_path).faults
     assert str(fault).isprintable()
     assert fault.code == "bad_value"

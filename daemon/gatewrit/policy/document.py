@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -96,12 +96,16 @@ class ServiceDocument:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A file that can't be used: what it would have been, and why. `guessed`: only the file's name tells."""
+    """A file that can't be used: what it would have been, and why. `guessed`: only the file's name tells.
+
+    `references` are the services that a policy names all the same, so that a name nobody knows is told at once.
+    """
 
     handle: str
     faults: tuple[Fault, ...]
     place: Place
     guessed: bool = False
+    references: tuple[tuple[str, Place], ...] = ()
 
 
 def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
@@ -112,9 +116,12 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
     if isinstance(root, MappingNode):
         faults += _not_enforced(root)
         faults += _label_keys(root.get("labels"))
+        faults += _endless(root.get("effective"))
+        faults += _twice(_node(root, "block", "services"))
     place = _handle_place(root, "policy", file)
     if model is None or faults:
-        return _broken(root, data, "policy", file, cap(sorted(faults)))
+        broken = _broken(root, data, "policy", file, cap(sorted(faults)))
+        return replace(broken, references=tuple(_references(root)))
     assert isinstance(root, MappingNode)  # noqa: S101 - else there would be no model
     references = _node(root, "block", "services")
     direction = Direction(model.block.direction)
@@ -158,6 +165,8 @@ def compose_service(data: bytes, file: str, fetch: Fetch) -> ServiceDocument | B
     root, found = read_yaml(data, file)
     model, more = _decode(root, ServiceModel, "service") if root else (None, [])
     faults = [*found, *more]
+    if isinstance(root, MappingNode):
+        faults += _unlimited(root.get("endpoints"))
     lists: dict[str, AddressList] = {}
     for name, place in list_names(root):
         try:
@@ -218,6 +227,38 @@ def _label_keys(labels: Node | None) -> Iterator[Fault]:
             yield trapped(key, key.value, "a label's name", "text")
         elif not isinstance(key.value, str):
             yield fault(key.place, "wrong_type", f'a label\'s name is text; write {key.text} in quotes: "{key.text}"')
+
+
+def _references(root: Node | None) -> Iterator[tuple[str, Place]]:
+    services = _node(root, "block", "services") if root else None
+    for item in services.items if isinstance(services, SequenceNode) else ():
+        if isinstance(item, Scalar) and re.fullmatch(NAME, item.text):
+            yield item.text, item.place
+
+
+# What concerns several keys is judged on the tree, so that a fault in one of them doesn't hide it.
+
+
+def _endless(effective: Node | None) -> Iterator[Fault]:
+    if isinstance(effective, MappingNode) and not {"until", "review_by"} & effective.keys.keys():
+        message = "an order without an end is forgotten; add until, or review_by if it has none"
+        yield fault(effective.place, "missing_key", message)
+
+
+def _unlimited(endpoints: Node | None) -> Iterator[Fault]:
+    for endpoint in endpoints.items if isinstance(endpoints, SequenceNode) else ():
+        if isinstance(endpoint, MappingNode) and not {"prefixes", "prefixes_from"} & endpoint.keys.keys():
+            message = "this endpoint names no addresses and would match all of them; add prefixes or prefixes_from"
+            yield fault(endpoint.place, "missing_key", message)
+
+
+def _twice(services: Node) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for item in services.items if isinstance(services, SequenceNode) else ():
+        if isinstance(item, Scalar) and item.text in seen:
+            yield fault(item.place, "bad_value", f"{item.text} is named twice; once is enough")
+        elif isinstance(item, Scalar):
+            seen.add(item.text)
 
 
 def _from_warning(model: PolicyModel, place: Place) -> tuple[Fault, ...]:

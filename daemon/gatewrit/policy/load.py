@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -98,8 +98,7 @@ def resolve(
             message = f"the service {name} has faults of its own; this policy waits until they are mended"
             faults.append(fault(place, "service_broken", message))
         else:
-            hint = suggest(name, [*services, *broken]) or f"; add policies/{SERVICES}/{name}.yaml, or correct the name"
-            faults.append(fault(place, "unknown_service", f"no file describes the service {name}{hint}"))
+            faults.append(_unknown(name, place, [*services, *broken]))
     if faults:
         return tuple(faults)
     named = {name: services[name].service for name in document.block.services}
@@ -119,6 +118,11 @@ def resolve(
         meaning=document.meaning,
         place=document.place,
     )
+
+
+def _unknown(name: str, place: Place, known: Collection[str]) -> Fault:
+    hint = suggest(name, known) or f"; add policies/{SERVICES}/{name}.yaml, or correct the name"
+    return fault(place, "unknown_service", f"no file describes the service {name}{hint}")
 
 
 def load(path: str | os.PathLike[str]) -> tuple[tuple[Policy, ...], tuple[Fault, ...]]:
@@ -151,14 +155,32 @@ def _read_folder(folder: files.Folder) -> Reading:
             services, besides = _listed(folder, SERVICES)
         except files.RefusedFile as error:
             refused.append(fault(Place(_shown(folder, SERVICES), 1, 1), error.code, error.message))
-    good, bad, double, faults = _sort_out([_read_file(folder, name, parse_policy) for name in policies], "policy")
     sound, unsound, twice, more = _sort_out([_read_file(folder, name, read_service) for name in services], "service")
+    known = {*sound, *unsound, *twice}
+    read = [_with_references(_read_file(folder, name, parse_policy), known) for name in policies]
+    good, bad, double, faults = _sort_out(read, "policy")
     faults += refused + more
     for document in [*good.values(), *(one for several in double.values() for one in several)]:
         faults += document.warnings
     unused = [name for name in (*ignored, *besides) if name not in lists and name != SERVICES]
     faults += [_ignored(folder, name) for name in unused if not _holds(name, lists)]
-    return Reading(good, sound, bad, unsound, double, twice, tuple(sorted(set(faults))))
+    return Reading(
+        policies=MappingProxyType(good),
+        services=MappingProxyType(sound),
+        broken_policies=MappingProxyType(bad),
+        broken_services=MappingProxyType(unsound),
+        duplicate_policies=MappingProxyType(double),
+        duplicate_services=MappingProxyType(twice),
+        faults=tuple(sorted(set(faults))),
+    )
+
+
+def _with_references(read: PolicyDocument | Broken, known: Collection[str]) -> PolicyDocument | Broken:
+    """Add to the faults of a broken policy the services it names that nobody describes; `resolve` won't see it."""
+    if not isinstance(read, Broken):
+        return read
+    unknown = [_unknown(name, place, known) for name, place in read.references if name not in known]
+    return replace(read, faults=(*read.faults, *unknown))
 
 
 def _listed(folder: files.Folder, below: str) -> tuple[list[str], list[str]]:

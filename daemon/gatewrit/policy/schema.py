@@ -66,13 +66,6 @@ class EndpointModel(Strict):
         min_length=1, description="what reaches the service there: tcp/80, udp/5060-5061, sctp/any, icmp, or any"
     )
 
-    @model_validator(mode="after")
-    def _names_something(self) -> EndpointModel:
-        if self.prefixes is None and self.prefixes_from is None:
-            message = "this endpoint names no addresses and would match all of them; add prefixes or prefixes_from"
-            raise refuse("missing_key", message)
-        return self
-
 
 class ServiceModel(Strict):
     """A service: a named set of endpoints that policies can block."""
@@ -111,10 +104,7 @@ class EffectiveModel(Strict):
     review_by: Review | None = Field(None, description="from then on somebody is reminded; nothing is lifted")
 
     @model_validator(mode="after")
-    def _ends_or_is_reviewed(self) -> EffectiveModel:
-        if self.until is None and self.review_by is None:
-            message = "an order without an end is forgotten; add until, or review_by if it has none"
-            raise refuse("missing_key", message)
+    def _in_order(self) -> EffectiveModel:
         if self.until is not None and self.until <= self.start:
             message = (
                 f"until ({self.until.text}) doesn't come after from ({self.start.text}); it would never be in force"
@@ -141,13 +131,6 @@ class BlockModel(Strict):
     direction: Literal["to", "from", "both"] = Field(
         "to", description="which end is judged: packets to the service (the default), from it, or both"
     )
-
-    @model_validator(mode="after")
-    def _each_once(self) -> BlockModel:
-        for name in self.services:
-            if self.services.count(name) > 1:
-                raise refuse("bad_value", f"{name} is named twice; once is enough", at="services")
-        return self
 
 
 class ExceptModel(Strict):
