@@ -66,7 +66,7 @@ def segment(family: Family, spans: Sequence[Spans]) -> Segments:
 
 
 def _in_order(segments: Segments) -> Segments:
-    """Number the groups by their first segment, so that the random weights leave no trace."""
+    """Give groups the order of their first segments, so that the random weights leave no trace."""
     _, appears = np.unique(segments.group, return_index=True)
     order = np.argsort(appears)
     number = np.empty(len(order), np.int64)
