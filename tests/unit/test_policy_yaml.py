@@ -69,6 +69,8 @@ def test_a_plain_scalar_is_what_it_looks_like(text: str, value: object) -> None:
         ("0b11", "the number 3", "3"),
         ("1_000", "the number 1000", "1000"),
         ("1_0.5", "the number 10.5", "10.5"),
+        ("0._", "the number 0.", "0."),
+        (".5_0e+1", "the number .50e+1", ".50e+1"),
         ("22:30", "the number 1350 (base 60)", None),
         ("1:30:00", "the number 5400 (base 60)", None),
         ("-1:30", "the number -90 (base 60)", None),

@@ -117,13 +117,12 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
         faults += _not_enforced(root)
         faults += _label_keys(root.get("labels"))
         faults += _endless(root.get("effective"))
-        faults += _twice(_node(root, "block", "services"))
+        faults += _twice(root)
     place = _handle_place(root, "policy", file)
     if model is None or faults:
         broken = _broken(root, data, "policy", file, cap(sorted(faults)))
         return replace(broken, references=tuple(_references(root)))
     assert isinstance(root, MappingNode)  # noqa: S101 - else there would be no model
-    references = _node(root, "block", "services")
     direction = Direction(model.block.direction)
     warnings = _from_warning(model, _node(root, "block", "direction").place) if direction is not Direction.TO else ()
     order = Order(**{**dict(model.order), "issued": model.order.issued.isoformat()})
@@ -143,7 +142,7 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
         labels=MappingProxyType(labels),
         meaning=sha256(_canonical(said)).hexdigest(),
         place=place,
-        references=tuple(item.place for item in references.items) if isinstance(references, SequenceNode) else (),
+        references=tuple(item.place for item in _services(root)),
         source=_source(file, data),
         warnings=warnings,
     )
@@ -229,10 +228,17 @@ def _label_keys(labels: Node | None) -> Iterator[Fault]:
             yield fault(key.place, "wrong_type", f'a label\'s name is text; write {key.text} in quotes: "{key.text}"')
 
 
-def _references(root: Node | None) -> Iterator[tuple[str, Place]]:
-    services = _node(root, "block", "services") if root else None
+def _services(root: Node | None) -> Iterator[Scalar]:
+    block = root.get("block") if isinstance(root, MappingNode) else None
+    services = block.get("services") if isinstance(block, MappingNode) else None
     for item in services.items if isinstance(services, SequenceNode) else ():
-        if isinstance(item, Scalar) and re.fullmatch(NAME, item.text):
+        if isinstance(item, Scalar):
+            yield item
+
+
+def _references(root: Node | None) -> Iterator[tuple[str, Place]]:
+    for item in _services(root):
+        if re.fullmatch(NAME, item.text):
             yield item.text, item.place
 
 
@@ -252,13 +258,12 @@ def _unlimited(endpoints: Node | None) -> Iterator[Fault]:
             yield fault(endpoint.place, "missing_key", message)
 
 
-def _twice(services: Node) -> Iterator[Fault]:
+def _twice(root: Node) -> Iterator[Fault]:
     seen: set[str] = set()
-    for item in services.items if isinstance(services, SequenceNode) else ():
-        if isinstance(item, Scalar) and item.text in seen:
+    for item in _services(root):
+        if item.text in seen:
             yield fault(item.place, "bad_value", f"{item.text} is named twice; once is enough")
-        elif isinstance(item, Scalar):
-            seen.add(item.text)
+        seen.add(item.text)
 
 
 def _from_warning(model: PolicyModel, place: Place) -> tuple[Fault, ...]:

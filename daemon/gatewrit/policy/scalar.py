@@ -32,7 +32,7 @@ _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
 _ODD_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _RADIX = re.compile(r"[-+]?0(?:x[0-9a-fA-F]+|o[0-7]+|b[01]+)")
-_UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?")
+_UNDERSCORES = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
 # Base 60, YAML 1.1's most surprising number. Eight groups are left alone: that is an IPv6 address.
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,6}(?:\.[0-9_]*)?")
 
@@ -71,7 +71,7 @@ def _number_taken(text: str) -> tuple[str | None, str | None]:  # noqa: PLR0911 
         return f"the octal number {octal}", f"{decimal} or {octal}, whichever is meant"
     if re.fullmatch(r"[-+]?0[0-9]+", digits):
         return "a number to some and text to others", str(int(digits))
-    if _UNDERSCORES.fullmatch(text):
+    if "_" in text and _UNDERSCORES.fullmatch(text):
         return f"the number {digits}", digits
     if _SEXAGESIMAL.fullmatch(text):
         total = 0.0
