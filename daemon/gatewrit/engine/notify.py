@@ -1,6 +1,9 @@
 """The service manager's notification socket (sd_notify(3)), without a dependency.
 
 The address is taken out of the environment, so that no child inherits it. Without one, nothing is sent.
+
+Nothing here ever waits: a service manager that is busy or hangs, its queue full, may not hold up enforcement. What it
+couldn't take yet is sent later, in order.
 """
 
 from __future__ import annotations
@@ -8,7 +11,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import suppress
+from collections import deque
+
+#: How much is kept for a manager that takes nothing: the newest, of which the last says how we are.
+_KEPT = 32
 
 
 class Notifier:
@@ -16,9 +22,11 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         self._socket: socket.socket | None = None
+        self._unsent: deque[bytes] = deque(maxlen=_KEPT)
         if address and address[0] in "/@":
             self._address = "\0" + address[1:] if address[0] == "@" else address
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_UNIX, kind)
 
     @classmethod
     def from_environment(cls) -> Notifier:
@@ -42,12 +50,27 @@ class Notifier:
         self._send("STOPPING=1", "STATUS=Stopping; the table stays in force")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+        """Feed the watchdog, and send what couldn't be sent before."""
+        if self._flush():
+            self._try(b"WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
-        if self._socket is None:
-            return
-        with suppress(OSError):
-            # A manager that doesn't take it can't be told; enforcing goes on.
-            self._socket.sendto("\n".join(lines).encode(), self._address)
+        self._unsent.append("\n".join(lines).encode())
+        self._flush()
+
+    def _flush(self) -> bool:
+        """Send what waits; False if some of it still does."""
+        while self._unsent and self._try(self._unsent[0]):
+            self._unsent.popleft()
+        return not self._unsent
+
+    def _try(self, message: bytes) -> bool:
+        if self._socket is not None:
+            try:
+                self._socket.sendto(message, self._address)
+            except BlockingIOError:
+                return False
+            except OSError:
+                # A manager that is gone can't be told; enforcing goes on.
+                pass
+        return True
