@@ -35,7 +35,7 @@ help: ## what there is to make
 
 .PHONY: demo
 demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of namespaces; ONCE=1 ends after the last matrix
-	@PYTHONPATH=tests $(BIN)/python -m lab.demo $(if $(ONCE),--once)
+	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
 test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some of them
