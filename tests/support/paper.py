@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packet:
-    """One packet as far as our rules look. `sport` and `dport` are None in a later fragment."""
+    """One packet as far as our rules look.
+
+    `sport` and `dport` are None in a later fragment; the kernel's quick way to load them then takes what stands there:
+    `litter`, as both ports, and as the ICMPv6 type.
+    """
 
     family: Family
     source: int
@@ -32,6 +36,11 @@ class Packet:
     sport: int | None = None
     dport: int | None = None
     icmp_type: int = 0
+    litter: int = 3101
+
+    @property
+    def later_fragment(self) -> bool:
+        return self.sport is None
 
 
 @dataclass
@@ -48,7 +57,8 @@ _ENDS = {"forward": "to from", "prerouting": "to from", "input": "from", "output
 def by_policies(policies: Iterable[Policy], packet: Packet, hook: str, now: int) -> Fate:
     """Judge a packet by the policies alone."""
     fate = Fate()
-    if packet.family == 6 and packet.protocol == 58 and 133 <= packet.icmp_type <= 137:
+    discovers = packet.family == 6 and packet.protocol == 58 and 133 <= packet.icmp_type <= 137
+    if discovers and not packet.later_fragment:
         return fate
     for end in _ENDS[hook].split():
         hits = [policy for policy in policies if _matches(policy, packet, end, now)]
@@ -152,22 +162,27 @@ class _Machine:
             else:
                 return verdict.kind
 
-    def _rule(self, expressions: tuple[nf.Expression, ...]) -> Verdict | str | None:  # noqa: C901 - one arm each
+    def _rule(self, expressions: tuple[nf.Expression, ...]) -> Verdict | str | None:  # noqa: C901, PLR0912 - one arm each
         registers = bytearray(64)
         verdict: Verdict | None = None
         for part in expressions:
             try:
                 match part:
-                    case nf.Meta() | nf.Payload():
+                    case nf.Meta() | nf.Payload() | nf.ExtensionHeader():
                         value = self._load(part)
                         start = _offset(part.register)
                         registers[start : start + len(value)] = value
                     case nf.Byteorder():
                         pass  # _load gives network order already
+                    case nf.Bitwise(mask, xor, register):
+                        start = _offset(register)
+                        held = registers[start : start + len(mask)]
+                        result = (each & keep ^ flip for each, keep, flip in zip(held, mask, xor, strict=True))
+                        registers[start : start + len(mask)] = bytes(result)
                     case nf.Cmp(op, data, register):
                         start = _offset(register)
                         held = bytes(registers[start : start + len(data)])
-                        if not (held == data if op == nf.CMP_EQ else held < data):
+                        if not {nf.CMP_EQ: held == data, nf.CMP_NEQ: held != data, nf.CMP_LT: held < data}[op]:
                             return None
                     case nf.Lookup(name, wants_verdict, register, _):
                         found = self._look_up(name, registers, register)
@@ -186,8 +201,15 @@ class _Machine:
                 return None
         return verdict
 
-    def _load(self, part: nf.Meta | nf.Payload) -> bytes:
+    def _load(self, part: nf.Meta | nf.Payload | nf.ExtensionHeader) -> bytes:  # noqa: PLR0911 - as it comes
         packet = self.packet
+        if isinstance(part, nf.ExtensionHeader):
+            assert packet.family == 6
+            if part.flags == nf.EXTHDR_PRESENT:
+                return bytes([packet.later_fragment])
+            if not packet.later_fragment:
+                raise _Break
+            return (1480).to_bytes(2, "big")
         if isinstance(part, nf.Meta):
             return {
                 nf.META_L4PROTO: lambda: bytes([packet.protocol, 0, 0, 0]),
@@ -195,19 +217,19 @@ class _Machine:
                 nf.META_TIME_NS: lambda: self.now.to_bytes(8, "big"),
             }[part.key]()
         if part.base == nf.NETWORK_HEADER:
+            if part.length == 2:
+                assert (packet.family, part.offset) == (4, 6)
+                return (185 if packet.later_fragment else 0x4000).to_bytes(2, "big")
             width = 4 if packet.family == 4 else 16
             assert part.length == width
             source_at = 12 if packet.family == 4 else 8
             address = packet.source if part.offset == source_at else packet.destination
             return address.to_bytes(width, "big")
         if packet.sport is None or packet.dport is None:
-            if packet.protocol == 58 and part.length == 1 and packet.icmp_type:
-                return bytes([packet.icmp_type])
-            raise _Break
+            return (packet.litter % 256).to_bytes(1, "big") if part.length == 1 else _port(packet.litter)
         if part.length == 1:
             return bytes([packet.icmp_type])
-        port = packet.sport if part.offset == 0 else packet.dport
-        return port.to_bytes(2, "big") + bytes(2)
+        return _port(packet.sport if part.offset == 0 else packet.dport)
 
     def _look_up(self, name: str, registers: bytearray, register: int) -> tuple[Verdict | None] | None:
         elements = self.actual.sets[name].elements
@@ -217,6 +239,10 @@ class _Machine:
             if _within(key, first, last, concatenated=len(self.actual.sets[name].spec.key) > 1):
                 return (verdict,)
         return None
+
+
+def _port(number: int) -> bytes:
+    return number.to_bytes(2, "big") + bytes(2)
 
 
 def _within(key: bytes, first: bytes, last: bytes, *, concatenated: bool) -> bool:

@@ -212,7 +212,7 @@ ports = st.sampled_from([0, 1, 2, 9, 2999, 3000, 3100, 3101, 3102, 3149, 3150, 3
 def packets(draw: st.DrawFn) -> Packet:
     family = draw(st.sampled_from(FAMILIES))
     protocol = draw(st.sampled_from([TCP, UDP, ICMP, ICMPV6, SCTP, GRE]))
-    fragment = draw(st.integers(0, 9)) == 0
+    fragment = draw(st.integers(0, 4)) == 0
     return Packet(
         family,
         draw(addresses(family)),
@@ -221,6 +221,7 @@ def packets(draw: st.DrawFn) -> Packet:
         None if fragment else draw(ports),
         None if fragment else draw(ports),
         draw(st.sampled_from([1, 128, 132, 133, 135, 137, 138])) if protocol == ICMPV6 and not fragment else 0,
+        draw(ports | st.just(135)) if fragment else 0,
     )
 
 

@@ -41,12 +41,14 @@ from gatewrit.kernel.ruleset import (
     Field,
     Hook,
     InSet,
+    LaterFragment,
     ProtocolIs,
     Reject,
     Rule,
     Ruleset,
     Set,
     SetSpec,
+    Unfragmented,
     padded,
 )
 from gatewrit.policy.model import IPV4_DTYPE, Action, Direction
@@ -65,6 +67,7 @@ FAMILIES: tuple[Family, Family] = (4, 6)
 REFUSE = "refuse"
 NEIGHBOUR_DISCOVERY = "neighbour-discovery"
 
+_NFPROTO = {4: expressions.NFPROTO_IPV4, 6: expressions.NFPROTO_IPV6}
 _ICMP, _ICMPV6, _TCP = 1, expressions.IPPROTO_ICMPV6, 6
 #: RFC 4861: router solicitation and advertisement, neighbour solicitation and advertisement, redirect.
 _ND_TYPES = range(133, 138)
@@ -207,18 +210,29 @@ def _judge(draft: _Draft, end: End, spans: Mapping[Family, Mapping[Owner, Spans]
 
     A packet whose port some policy limits is looked up in the full maps, any other only in those of the policies that
     no port limits: so a million addresses behind one port cost the other ports nothing.
+
+    A later fragment has no ports, but the kernel's quick way to load them takes whatever stands there
+    (nft_payload_fast_eval in net/netfilter/nf_tables_core.c, as of 6.18): it is told apart behind the gate.
     """
     views = [_View.of(end, family, spans[family]) for family in FAMILIES]
     ports = union(part for view in views for part in view.ports)
     portless = [Rule((ByMap((view.address,), name),)) for view in views if (name := view.add_map(draft, ported=False))]
+    rules = portless
     if ports:
-        full = [Rule((ByMap((view.address,), name),)) for view in views if (name := view.add_map(draft, ported=True))]
+        onward = Verdict("return")
+        if portless:
+            onward = Verdict("goto", f"{end.name}.any-port")
+            draft.chains[f"{end.name}.any-port"] = Chain(f"{end.name}.any-port", tuple(portless))
+            rules = [Rule((onward,))]
+        maps = [(view, name) for view in views if (name := view.add_map(draft, ported=True))]
+        full = [Rule((LaterFragment(_NFPROTO[view.family]), onward), "no ports") for view, _ in maps if view.ports]
+        full += [Rule((ByMap((view.address,), name),)) for view, name in maps]
         gate = _port_set(draft, f"{end.name}.ports", [(part, None) for part in ports], verdicts=False)
         draft.chains[f"{end.name}.ports"] = Chain(f"{end.name}.ports", tuple(full))
-        portless.insert(0, Rule((InSet((L4PROTO, end.port), gate), Verdict("goto", f"{end.name}.ports"))))
-    if portless:
-        draft.chains[end.entry] = Chain(end.entry, tuple(portless))
-    return bool(portless)
+        rules = [Rule((InSet((L4PROTO, end.port), gate), Verdict("goto", f"{end.name}.ports"))), *rules]
+    if rules:
+        draft.chains[end.entry] = Chain(end.entry, tuple(rules))
+    return bool(rules)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,7 +292,8 @@ def _add_class(draft: _Draft, end: End, family: Family, each: Dispatch) -> str:
     if family == 6 and (each.protocols or each.other):
         types = [(bytes([kind]), bytes([kind]), None) for kind in _ND_TYPES]
         exempt = draft.add_set(SetSpec(NEIGHBOUR_DISCOVERY, (ICMPV6,), False, False), Elements.of(1, types))
-        rules.append((InSet((ICMPV6_TYPE,), exempt), Verdict("return")))
+        # Neighbour discovery is never fragmented (RFC 6980); a later fragment only looks like it.
+        rules.append((InSet((ICMPV6_TYPE,), exempt), Unfragmented(), Verdict("return")))
     if each.ports:
         verdicts = [(part, _add_cell(draft, end, cell)) for part, cell in each.ports]
         rules.append((ByMap((L4PROTO, end.port), _port_set(draft, f"{name}.ports", verdicts, verdicts=True)),))

@@ -13,9 +13,10 @@ from gatewrit.kernel.elements import Verdict, decode_verdict, encode_verdict
 
 META_NFPROTO, META_L4PROTO, META_TIME_NS = 15, 16, 30
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
-CMP_EQ, CMP_LT = 0, 2
+CMP_EQ, CMP_NEQ, CMP_LT = 0, 1, 2
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
-IPPROTO_ICMPV6 = 58
+IPPROTO_FRAGMENT, IPPROTO_ICMPV6 = 44, 58
+EXTHDR_PRESENT = 1
 REJECT_TCP_RST, REJECT_ICMPX = 1, 2
 ICMPX_ADMIN_PROHIBITED = 3
 BYTEORDER_HTON = 1
@@ -80,6 +81,26 @@ class Byteorder:
 
 
 @dataclass(frozen=True, slots=True)
+class Bitwise:
+    """`[ bitwise reg 1 = ( reg 1 & MASK ) ^ XOR ]`."""
+
+    mask: bytes
+    xor: bytes
+    register: int = FIRST_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionHeader:
+    """`[ exthdr load ipv6 LENGTHb @ TYPE + OFFSET => reg 1 ]`; with `present`: 1 if there is one at all, else 0."""
+
+    type: int
+    offset: int
+    length: int
+    flags: int = 0
+    register: int = FIRST_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """`[ lookup reg 1 set NAME ]`, with `dreg 0` where the element's verdict is taken."""
 
@@ -119,7 +140,9 @@ class Unknown:
     data: bytes
 
 
-Expression = Meta | Payload | Cmp | Byteorder | Lookup | Immediate | CounterRef | Reject | Unknown
+Expression = (
+    Meta | Payload | Cmp | Byteorder | Bitwise | ExtensionHeader | Lookup | Immediate | CounterRef | Reject | Unknown
+)
 
 
 def encode(expressions: tuple[Expression, ...]) -> bytes:
@@ -138,6 +161,12 @@ def _encode(expression: Expression) -> tuple[str, tuple[bytes, ...]]:
             return "cmp", (be32(1, register), be32(2, op), wire.nest(3, wire.attr(1, data)))
         case Byteorder(size, length, op, source, target):
             return "byteorder", (be32(1, source), be32(2, target), be32(3, op), be32(4, length), be32(5, size))
+        case Bitwise(mask, xor, register):
+            registers = (be32(1, register), be32(2, register), be32(3, len(mask)))
+            return "bitwise", (*registers, wire.nest(4, wire.attr(1, mask)), wire.nest(5, wire.attr(1, xor)))
+        case ExtensionHeader(kind, offset, length, flags, register):
+            load = (be32(1, register), wire.attr(2, bytes([kind])), be32(3, offset), be32(4, length))
+            return "exthdr", (*load, be32(5, flags))
         case Lookup(name, verdict, register, flags):
             lookup = (wire.string(1, name), be32(2, register))
             return "lookup", (*lookup, *((be32(3, 0),) if verdict else ()), be32(5, flags))
@@ -182,6 +211,10 @@ def _decode(name: str, data: bytes) -> Expression:
                 return Cmp(num(2), wire.attributes(parts[3])[1], num(1))
             case "byteorder":
                 return Byteorder(num(5), num(4), num(3), num(1), num(2))
+            case "bitwise" if num(1) == num(2) and (6 not in parts or num(6) == 0):
+                return Bitwise(wire.attributes(parts[4])[1], wire.attributes(parts[5])[1], num(1))
+            case "exthdr" if 1 in parts and (6 not in parts or num(6) == 0):
+                return ExtensionHeader(num(2), num(3), num(4), num(5) if 5 in parts else 0, num(1))
             case "lookup" if 3 not in parts or num(3) == 0:
                 return Lookup(wire.text(parts[1]), 3 in parts, num(2), num(5) if 5 in parts else 0)
             case "immediate" if num(1) == 0:

@@ -98,6 +98,18 @@ class ProtocolIs:
 
 
 @dataclass(frozen=True, slots=True)
+class LaterFragment:
+    """Go on only for fragments after the first: `ip frag-off & 8191 != 0`, `frag frag-off != 0`."""
+
+    family: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfragmented:
+    """Go on only for packets that are no fragment: `exthdr frag missing`. Stands after an IPv6 field."""
+
+
+@dataclass(frozen=True, slots=True)
 class Before:
     """Go on only while the wall clock is before this instant (epoch seconds): `meta time < 1448841600`."""
 
@@ -118,7 +130,7 @@ class Reject:
     reset: bool
 
 
-Statement = InSet | ByMap | ProtocolIs | Before | Count | Reject | Verdict
+Statement = InSet | ByMap | ProtocolIs | LaterFragment | Unfragmented | Before | Count | Reject | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +220,19 @@ def _lower(statement: Statement) -> Iterator[nf.Expression]:
         case ProtocolIs(protocol):
             yield nf.Meta(nf.META_L4PROTO)
             yield nf.Cmp(nf.CMP_EQ, bytes([protocol]))
+        case LaterFragment(nf.NFPROTO_IPV4):
+            yield from _family(nf.NFPROTO_IPV4)
+            yield nf.Payload(nf.NETWORK_HEADER, 6, 2)
+            yield nf.Bitwise(b"\x1f\xff", bytes(2))
+            yield nf.Cmp(nf.CMP_NEQ, bytes(2))
+        case LaterFragment():
+            yield from _family(nf.NFPROTO_IPV6)
+            yield nf.ExtensionHeader(nf.IPPROTO_FRAGMENT, 2, 2)
+            yield nf.Bitwise(b"\xff\xf8", bytes(2))
+            yield nf.Cmp(nf.CMP_NEQ, bytes(2))
+        case Unfragmented():
+            yield nf.ExtensionHeader(nf.IPPROTO_FRAGMENT, 0, 1, nf.EXTHDR_PRESENT)
+            yield nf.Cmp(nf.CMP_EQ, bytes(1))
         case Before(epoch):
             yield nf.Meta(nf.META_TIME_NS)
             yield nf.Byteorder(size=8, length=8)
@@ -223,8 +248,7 @@ def _lower(statement: Statement) -> Iterator[nf.Expression]:
 def _load(key: tuple[Field, ...]) -> Iterator[nf.Expression]:
     """Load a key into consecutive registers, after making sure that the packet has such a header at all."""
     if key[0].family is not None:
-        yield nf.Meta(nf.META_NFPROTO)
-        yield nf.Cmp(nf.CMP_EQ, bytes([key[0].family]))
+        yield from _family(key[0].family)
     if key[0].protocol is not None:
         yield nf.Meta(nf.META_L4PROTO)
         yield nf.Cmp(nf.CMP_EQ, bytes([key[0].protocol]))
@@ -232,3 +256,9 @@ def _load(key: tuple[Field, ...]) -> Iterator[nf.Expression]:
     for part in key:
         yield part.load.into(register)
         register = nf.next_register(register, padded(part.type.length))
+
+
+def _family(number: int) -> Iterator[nf.Expression]:
+    """Make sure of a packet's family."""
+    yield nf.Meta(nf.META_NFPROTO)
+    yield nf.Cmp(nf.CMP_EQ, bytes([number]))

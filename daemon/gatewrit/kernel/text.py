@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel.elements import Verdict
+from gatewrit.kernel.expressions import NFPROTO_IPV4
 from gatewrit.kernel.ruleset import (
     IPV4,
     IPV6,
@@ -24,6 +25,7 @@ from gatewrit.kernel.ruleset import (
     Field,
     InSet,
     KeyType,
+    LaterFragment,
     ProtocolIs,
     Reject,
     Rule,
@@ -31,6 +33,7 @@ from gatewrit.kernel.ruleset import (
     Set,
     SetSpec,
     Statement,
+    Unfragmented,
     padded,
 )
 
@@ -132,6 +135,10 @@ def _statement(statement: Statement) -> str:
             return f"{_key(key)} vmap @{name}"
         case ProtocolIs(protocol):
             return f"meta l4proto {_protocol(protocol)}"
+        case LaterFragment(family):
+            return "ip frag-off & 8191 != 0" if family == NFPROTO_IPV4 else "frag frag-off != 0"
+        case Unfragmented():
+            return "exthdr frag missing"
         case Before(epoch):
             return f"meta time < {epoch}"
         case Count(counter):
