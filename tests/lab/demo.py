@@ -178,7 +178,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(address)},
+                env={**_environment(), "NOTIFY_SOCKET": str(address)},
                 start_new_session=True,  # so that Ctrl-C is ours to handle
             )
             deadline = time.monotonic() + PATIENCE
@@ -190,7 +190,9 @@ class Stage:
 
     def reload(self) -> None:
         """Have the daemon read everything again, and wait for the outcome, as an operator would."""
-        done = subprocess.run(self._command("reload"), capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            self._command("reload"), capture_output=True, text=True, check=False, timeout=PATIENCE, env=_environment()
+        )
         if done.returncode != 0:
             raise LabError(f"gatewrit reload: exit {done.returncode}: {done.stdout}{done.stderr}")
 
@@ -210,6 +212,11 @@ class Stage:
 
     def _command(self, verb: str) -> list[str]:
         return [str(Path(sys.executable).with_name("gatewrit")), verb, "--config", str(self.settings)]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would override the demo's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWRIT_")}
 
 
 def _sweep_when_we_are_gone(folder: Path) -> int:
@@ -375,6 +382,7 @@ def main() -> int:
     arguments.add_argument("--once", action="store_true", help="end after the last matrix")
     once = arguments.parse_args().once
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     right = False

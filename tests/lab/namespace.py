@@ -7,15 +7,15 @@ nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from pyroute2 import IPRoute
 
@@ -33,21 +33,22 @@ _CLONE_NEWNET = 0x40000000
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
+class _Held(NamedTuple):
+    """The descriptors that keep one namespace alive, and what its interfaces are marked with."""
+
+    token: str
+    user: int | None
+    net: int
+
+
 class Namespace:
     """One network namespace. `with Namespace() as ns:` makes a fresh one, loopback up and nothing else in it."""
 
-    name: str = "namespace"
-    token: str = ""
-    _user: int | None = field(default=None, repr=False)
-    _net: int = field(default=-1, repr=False)
-    _tasks: list[Task[Any]] = field(default_factory=list, repr=False)
-    _programs: list[subprocess.Popen[Any]] = field(default_factory=list, repr=False)
-
-    def __post_init__(self) -> None:
-        if self._net < 0:
-            made = make([self.name])[0]
-            self.token, self._user, self._net = made.token, made._user, made._net
+    def __init__(self, name: str = "namespace", *, rootless: bool | None = None, held: _Held | None = None) -> None:
+        self.name = name
+        self.token, self._user, self._net = held or _hold(1, rootless=rootless)[0]
+        self._tasks: list[Task[Any]] = []
+        self._programs: list[subprocess.Popen[Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -186,23 +187,39 @@ def make(names: Sequence[str], *, rootless: bool | None = None) -> list[Namespac
 
     Those made together share their user namespace, so that links can be laid between them.
     """
-    if rootless is None:
-        rootless = os.geteuid() != 0
+    held = _hold(len(names), rootless=rootless)
+    return [Namespace(name, held=one) for name, one in zip(names, held, strict=True)]
+
+
+def _hold(count: int, *, rootless: bool | None) -> list[_Held]:
     token = secrets.token_hex(8)
     try:
-        has_user, fds = process.start(_unshare, len(names), token, rootless=rootless).result_with_fds()
+        has_user, fds = _born(count, token, rootless=rootless)
     except OSError as error:
-        raise LabError(f"cannot make network namespaces ({error}). {_advice(rootless=rootless)}") from error
-    nets, user = (fds[:-1], fds[-1]) if has_user else (fds, None)
-    return [
-        Namespace(name, token, os.dup(user) if user is not None and i else user, net)
-        for i, (name, net) in enumerate(zip(names, nets, strict=True))
-    ]
+        raise LabError(f"cannot make network namespaces ({error}). {_advice()}") from error
+    if not has_user:
+        return [_Held(token, None, net) for net in fds]
+    *nets, user = fds
+    return [_Held(token, os.dup(user) if i else user, net) for i, net in enumerate(nets)]
+
+
+def _born(count: int, token: str, *, rootless: bool | None) -> tuple[bool, list[int]]:
+    if rootless is None:
+        if os.geteuid() == 0:
+            with contextlib.suppress(PermissionError):  # root in a container is often no more than anybody
+                return _born(count, token, rootless=False)
+        rootless = True
+    return process.start(_unshare, count, token, rootless=rootless).result_with_fds()
 
 
 def sysctl(path: str, value: int) -> None:
     """Set a value under /proc/sys/net of the namespace that the caller is in."""
-    Path("/proc/sys/net", path).write_text(f"{value}\n", encoding="ascii")
+    try:
+        Path("/proc/sys/net", path).write_text(f"{value}\n", encoding="ascii")
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise LabError("/proc/sys is read-only, as in many containers: the gateway could not forward") from error
 
 
 def _unshare(count: int, token: str, *, rootless: bool) -> WithFds[bool]:
@@ -225,14 +242,13 @@ def _unshare(count: int, token: str, *, rootless: bool) -> WithFds[bool]:
     return WithFds(rootless, tuple(fds))
 
 
-def _advice(*, rootless: bool) -> str:
-    if not rootless:
-        return "Root without CAP_SYS_ADMIN, as in a container, cannot; give the container that capability."
-    for name, wanted in (
-        ("kernel/unprivileged_userns_clone", "1"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+def _advice() -> str:
+    for name, wrong, right in (
+        ("user/max_user_namespaces", "0", "10000"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
     ):
         knob = Path("/proc/sys", name)
-        if knob.exists() and knob.read_text(encoding="ascii").strip() != wanted:
-            return f"User namespaces are restricted here: sysctl -w {name.replace('/', '.')}={wanted}, or run as root."
-    return "User namespaces seem to be forbidden here: run as root."
+        if knob.exists() and knob.read_text(encoding="ascii").strip() == wrong:
+            return f"User namespaces are restricted: run as root, or  sysctl -w {name.replace('/', '.')}={right}"
+    return "Neither root's way nor a user namespace is open here: a container needs the capability SYS_ADMIN for it."

@@ -84,6 +84,16 @@ def test_root_can_try_what_an_ordinary_user_gets() -> None:
         assert lab.gateway.run(os.geteuid) == 0
 
 
+def test_where_no_namespace_can_be_made_it_says_why() -> None:
+    def in_a_user_namespace_of_its_own_that_allows_no_other() -> None:
+        # The limit counts those made within the caller's own user namespace: the machine's stays as it is.
+        Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="ascii")
+        Lab(rootless=True)
+
+    with Namespace(rootless=True) as space, pytest.raises(LabError, match=r"user\.max_user_namespaces=10000"):
+        space.run(in_a_user_namespace_of_its_own_that_allows_no_other)
+
+
 def test_a_held_connection_can_be_watched(lab: Lab) -> None:
     lab.listen()
     with lab.subscriber.socket() as held:
