@@ -16,11 +16,11 @@ SHIPPED = Path(__file__).parents[2] / "policies"
 #: BlackBerry's announcements in the order's window, as the facts of the case have them: not read from the shipped list.
 AS18705 = [
     ip_network(prefix)
-    for prefix in (
-        "67.223.64.0/19 68.171.224.0/19 74.82.64.0/19 93.186.16.0/20 103.246.200.0/22 173.247.32.0/19 178.239.80.0/20 "
-        "193.109.81.0/24 206.51.26.0/24 206.53.144.0/20 208.65.75.0/24 208.93.72.0/21 216.9.240.0/20 "
-        "2401:d100::/32 2607:ffc0::/32 2a03:1b80::/32"
-    ).split()
+    for prefix in """
+        67.223.64.0/19 68.171.224.0/19 74.82.64.0/19 93.186.16.0/20 103.246.200.0/22 173.247.32.0/19 178.239.80.0/20
+        193.109.81.0/24 206.51.26.0/24 206.53.144.0/20 208.65.75.0/24 208.93.72.0/21 216.9.240.0/20
+        2401:d100::/32 2607:ffc0::/32 2a03:1b80::/32
+    """.split()  # noqa: SIM905 - as the source has them
 ]
 INSIDE = [str(prefix[at]) for prefix in AS18705 for at in (0, prefix.num_addresses // 2, -1)]
 OUTSIDE = [

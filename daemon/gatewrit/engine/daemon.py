@@ -316,7 +316,11 @@ class Daemon:
         self._table = f"{_here()}/{done.actual.handle}"
         self._plan("count", COUNT_EVERY)
         if not done.sweep:
+            before = self._ledger.members
             self._account(done.actual.counters)
+            if self._ledger.members != before:
+                # Should we be killed, the next daemon must know whom each counter counts for.
+                await self._save_counters()
             return
         await self._clock.sleep(_GRACE)
         try:

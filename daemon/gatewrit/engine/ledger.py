@@ -48,6 +48,11 @@ class Ledger:
     totals: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
     seen: Mapping[str, Seen] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Whom each kernel counter counts for."""
+        return {name: seen.policies for name, seen in self.seen.items()}
+
     def account(self, counters: Iterable[ActualCounter], members: Mapping[str, tuple[str, ...]], table: str) -> Ledger:
         """Add what the kernel's counters grew by. `members` says whom each counts for, `table` where they live."""
         totals, seen = dict(self.totals), {}
