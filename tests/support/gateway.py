@@ -187,6 +187,12 @@ class Gateway:
         """Ask over the control socket."""
         return asyncio.run(client.call(self.runtime, verb, within=PATIENCE))
 
+    def connect(self) -> socket.socket:
+        """Open the control socket, to misbehave on it."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(str(self.runtime / "control.sock"))
+        return connection
+
     def reload(self) -> dict[str, Any]:
         """Have everything read again; the outcome."""
         return self.ask("reload")

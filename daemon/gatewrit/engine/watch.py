@@ -28,17 +28,17 @@ _MOST_FOLDERS = 1000
 
 async def changes(root: Path) -> AsyncIterator[None]:
     """Yield once for each burst of changes below `root`, which need not exist yet. Never ends by itself."""
-    missed = False
+    watched: bool | None = None
     while True:
         with suppress(OSError), Inotify() as inotify:
-            if not _watch(inotify, root):
-                missed = True
+            found = _watch(inotify, root)
+            if watched is not None and (found or watched):
+                # What changed while nobody watched is one change, and so is that there is nothing to watch any more.
+                yield
+            watched = found
+            if not found:
                 await asyncio.sleep(_RETRY)
                 continue
-            if missed:
-                # What changed while nobody watched is one change.
-                yield
-            missed = True
             async for settled in _bursts(inotify):
                 if settled:
                     yield
