@@ -48,25 +48,34 @@ lint: $(READY) ## ruff (rules and format) and mypy, strict
 	$(BIN)/mypy
 
 .PHONY: lock
-lock: $(READY) ## requirements.lock anew, from pyproject.toml
+lock: $(READY) ## both lock files anew, from pyproject.toml
 	$(BIN)/python -m venv $(VENV)/uv
 	$(VENV)/uv/bin/pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/uv/bin/uv pip compile --quiet --upgrade --universal --generate-hashes \
-		--no-emit-index-url --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --group dev --output-file requirements.lock
+	$(COMPILE) --group build --output-file requirements-gateway.lock
+
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/uv/bin/uv pip compile --quiet --upgrade --universal \
+	--generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml
 
 .PHONY: clean
 clean: ## take away what was made here
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# A venv knows its own path: one that came along with a moved or copied folder is made anew.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
 $(READY): requirements.lock pyproject.toml
 	$(call need,{ $(FIND_PYTHON); [ -n "$$python" ]; },python3 python3-venv)
 	@$(FIND_PYTHON); [ -n "$$python" ] || { echo "No Python 3.11 or newer was found." >&2; exit 1; }; \
-		$(BIN)/python -c 'import pip' 2>/dev/null || { echo "Making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
+		[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c 'import pip' 2>/dev/null || \
+		{ echo "Making $(VENV) with $$python"; "$$python" -m venv --clear $(VENV); }
 	@echo "Installing what requirements.lock names"
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
-	@touch $@
+	@echo "$(CURDIR)" >$@
 
 .PHONY: nftables
 nftables:
