@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewrit.api import client
+from gatewrit.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -225,22 +226,23 @@ class Gateway:
         kind = response.headers.get_content_type()
         return response.status, json.loads(body) if kind.endswith("json") else body.decode()
 
-    def cli(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb with this gateway's settings, to its end."""
-        verb, *rest = args
-        return self.call(verb, "--config", str(self.config), *rest, stdin=stdin, **environ)
+    def cli(self, verb: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb with this gateway's settings, to its end: the whole program but for its start."""
+        words = [verb, "--config", str(self.config), *args]
+        code, out, complaint = self.space.run(_in_place, words)
+        return subprocess.CompletedProcess(words, code, out, complaint)
 
-    def call(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run `gatewrit` inside the namespace, to its end."""
+    def call(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run the program itself inside the namespace, to its end."""
         with self.space.popen(
             [*program(), *args],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**clean_environment(), **environ},
+            env=dict(clean_environment()),
         ) as process:
-            out, complaint = process.communicate(stdin, timeout=PATIENCE)
+            out, complaint = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(list(args), process.returncode, out, complaint)
 
     # -- the kernel, as nft sees it ------------------------------------------------------------------------------
@@ -270,6 +272,28 @@ def listing(space: Namespace) -> str:
     """Give `nft list ruleset` under TZ=UTC, but for what was counted."""
     text = space.check([NFT, "list", "ruleset"], env={**clean_environment(), "TZ": "UTC"})
     return _COUNTS.sub("packets 0 bytes 0", text)
+
+
+def _in_place(words: list[str]) -> tuple[int, str, str]:
+    """Run the command line in this process, which is a fork made for it; gives exit code, output, complaints."""
+    for name in set(os.environ) - set(clean_environment()):
+        del os.environ[name]
+    sys.argv = ["gatewrit", *words]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as complaint:
+        sys.stdout, sys.stderr = out, complaint
+        code: str | int | None = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        texts = []
+        for file in (out, complaint):
+            file.flush()
+            file.seek(0)
+            texts.append(file.read())
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    assert isinstance(code, int), code
+    return code, texts[0], texts[1]
 
 
 def program() -> list[str]:
