@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.gateway import until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -321,3 +323,36 @@ def test_postponing_lifts_until_the_new_date_and_an_end_in_the_past_lapses(three
     assert not three.blocks(PREFIXES["bravo"])
     assert three.status()["policies"] | {"in_force": 1, "scheduled": 1, "lapsed": 1} == three.status()["policies"]
     assert three.status()["enforcement"] == "in_sync"
+
+
+def test_with_neither_policies_nor_state_to_read_the_kernel_is_left_alone(gateway: Gateway) -> None:
+    """As when a file system isn't mounted, or the settings name the wrong place."""
+    gateway.order("alpha", PREFIXES["alpha"], "tcp/3101")
+    gateway.cli("apply")
+    before = gateway.listing()
+    gateway.state.rename(gateway.root / "state-elsewhere")
+    gateway.policies.rename(gateway.root / "policies-elsewhere")
+
+    applied = gateway.cli("apply")
+    assert applied.returncode == 1
+    assert "nothing was done" in applied.stdout
+    assert gateway.listing() == before
+
+    gateway.start()
+    assert gateway.listing() == before
+    assert gateway.status()["enforcement"] == "degraded"
+    assert gateway.cli("reload").returncode == 1
+    assert gateway.listing() == before
+
+    # Once the files are there again, so is everything else.
+    (gateway.root / "policies-elsewhere").rename(gateway.policies)
+    until(lambda: gateway.status()["enforcement"] == "in_sync")
+    assert in_force(gateway) == ["alpha"]
+
+
+def test_an_empty_directory_at_the_first_start_is_fine(gateway: Gateway) -> None:
+    gateway.start()
+    status = gateway.status()
+    assert (status["enforcement"], status["problems"]) == ("in_sync", [])
+    assert set(status["policies"].values()) == {0}
+    assert gateway.get("/readyz")[0] == 200

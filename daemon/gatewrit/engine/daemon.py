@@ -49,6 +49,10 @@ COUNT_EVERY, SAVE_EVERY, LOOK_EVERY = 2.0, 60.0, 10.0
 _RARENESS = 200.0
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
+_BLIND = (
+    "nothing was done: the policies directory can't be read and none were kept from before; "
+    "what the kernel has stays as it is"
+)
 #: Packets that were under way when the rules changed have counted by then, and their counter can be read a last time.
 _GRACE = 0.05
 
@@ -198,6 +202,11 @@ class Daemon:
         for fault in faults:
             event = log.error if fault.severity == "error" else log.warning
             event("policy.fault", place=str(fault.place), code=fault.code, message=fault.message)
+        if reading.missing and not before and self._compiled is None:
+            # Neither the files nor what was kept of them: nobody knows what is in force, so nothing may be lifted.
+            self._standing = replace(self._standing, intake=intake)
+            self._publish()
+            return Outcome(False, self._record.generation, 0, faults, _BLIND)
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._write("last good policies", lambda: self._store.save(intake.kept, before))
