@@ -321,6 +321,10 @@ class Daemon:
 
     async def _settle_counters(self, compiled: Compiled, done: Pass) -> None:
         """Account for the counters after a pass; those that no rule uses any more are read a last time, then go."""
+        if done.found.handle not in {None, done.actual.handle}:
+            # That table is gone, with counts that nobody had read yet.
+            self._table = f"{_here()}/{done.found.handle}"
+            self._account(done.found.counters)
         self._members = compiled.counters
         self._table = f"{_here()}/{done.actual.handle}"
         self._plan("count", COUNT_EVERY)

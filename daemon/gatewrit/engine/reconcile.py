@@ -33,10 +33,11 @@ class NotConvergedError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """What a pass found and did: `changed` objects, rules and elements; `actual` was read after it."""
+    """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it."""
 
     changed: int
     first: Transaction
+    found: Actual
     actual: Actual
     sweep: Transaction
 
@@ -47,14 +48,16 @@ async def reconcile(kernel: Kernel, desired: Ruleset) -> Pass:
     Raises `KernelError` if the kernel refuses or can't be asked, `NotConvergedError` if it doesn't keep what it
     acknowledged. Either way the kernel holds what it held before, or what is desired, never half.
     """
+    found: Actual | None = None
     first = Transaction()
     changed = 0
     plan = Plan(first, first)
     for attempt in range(_ATTEMPTS):
         actual = await kernel.read()
+        found = found or actual
         plan = diff(desired, actual)
         if not plan.change:
-            return Pass(changed, first, actual, plan.sweep)
+            return Pass(changed, first, found, actual, plan.sweep)
         first = first or plan.change
         try:
             await kernel.commit(plan.change, actual.generation if attempt < _INSISTING else None)
