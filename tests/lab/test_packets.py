@@ -23,7 +23,7 @@ ENDS = [("100.64.9.9", "206.51.26.7"), ("2001:db8:64::9", "2607:ffc0::7")]
 
 
 def counted(lab: Lab, name: str) -> int:
-    listed = lab.gateway.check(["/usr/sbin/nft", "list", "counter", "inet", "t", name])
+    listed = lab.gateway.nft(f"list counter inet t {name}")
     return int(listed.split("packets ")[1].split()[0])
 
 
