@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 #: An abstract socket's name belongs to the network namespace, and goes with the process that holds it (unix(7)).
 _NAME = "\0gatewrit/table"
 _UCRED = struct.Struct("=iII")
+_BACKLOG = 16
 
 
 class ClaimedError(Exception):
@@ -21,7 +23,10 @@ class ClaimedError(Exception):
 
 @contextmanager
 def claim() -> Iterator[None]:
-    """Hold the right to write the table of this network namespace; raises `ClaimedError` if somebody else does."""
+    """Hold the right to write the table of this network namespace; raises `ClaimedError` if somebody else does.
+
+    Needs a running event loop, to see off those who ask whose it is.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as held:
         try:
             held.bind(_NAME)
@@ -30,8 +35,20 @@ def claim() -> Iterator[None]:
                 f"a gatewrit{_holder()} is enforcing in this network namespace; stop it first: "
                 "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
             ) from None
-        held.listen(1)
-        yield
+        held.listen(_BACKLOG)
+        held.setblocking(False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(held, _see_off, held)
+        try:
+            yield
+        finally:
+            loop.remove_reader(held)
+
+
+def _see_off(held: socket.socket) -> None:
+    """Hang up on somebody who asked: the kernel has told them who holds the claim."""
+    with suppress(OSError):
+        held.accept()[0].close()
 
 
 def _holder() -> str:
