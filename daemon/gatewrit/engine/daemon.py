@@ -8,6 +8,7 @@ again, ever later. Anything else is a mistake of ours: it ends the process, the 
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -217,7 +218,7 @@ class Daemon:
 
     def _sentence(self, errors: int) -> str:
         if self._failure is not None:
-            return f"not enforced: {self._failure.message}; what was in force before stays, and it is tried again"
+            return f"not enforced: {self._failure.message}. What was in force before stays; a running daemon tries again"
         done = f"generation {self._record.generation} is enforced and read back"
         return f"{done}; {errors} fault(s) found, what they concern stays as it last was good" if errors else done
 
@@ -261,7 +262,10 @@ class Daemon:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
         self._plan("retry", self._retry)
         self._plan("look", LOOK_EVERY)
-        self._failure = status.Trouble("kernel_refused", "error", f"the kernel doesn't take the ruleset: {error}")
+        hint = ""
+        if isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}:
+            hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"
+        self._failure = status.Trouble("kernel_refused", "error", f"the kernel doesn't take the ruleset: {error}{hint}")
         log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
         self._publish()
 
