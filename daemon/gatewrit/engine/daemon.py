@@ -218,7 +218,8 @@ class Daemon:
 
     def _sentence(self, errors: int) -> str:
         if self._failure is not None:
-            return f"not enforced: {self._failure.message}. What was in force before stays; a running daemon tries again"
+            stays = "what was in force before stays, and a running daemon tries again"
+            return f"not enforced: {self._failure.message}; {stays}"
         done = f"generation {self._record.generation} is enforced and read back"
         return f"{done}; {errors} fault(s) found, what they concern stays as it last was good" if errors else done
 
