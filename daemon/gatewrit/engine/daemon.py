@@ -82,6 +82,7 @@ class Daemon:
         self._ledger = Ledger()
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
+        self._digest = ""
         self._standing = status.Standing(config.gateway, int(clock.time()))
         self._damage: list[status.Trouble] = []
         self._unwritable: dict[str, status.Trouble] = {}
@@ -225,15 +226,17 @@ class Daemon:
 
     async def _take_over(self, intake: Intake, cause: str) -> int:
         """Compile what counts now, and enforce it."""
-        self._compiled = await asyncio.to_thread(
-            compile_policies, intake.policies.values(), self._now(), self._config.hooks, self._config.priority
-        )
+        compiled, digest = await asyncio.to_thread(self._compile, intake, self._now())
+        self._compiled, self._digest = compiled, digest
         addresses = {
-            name: self._compiled.addresses.get(name) or count_addresses(policy)
-            for name, policy in intake.policies.items()
+            name: compiled.addresses.get(name) or count_addresses(policy) for name, policy in intake.policies.items()
         }
         self._standing = replace(self._standing, intake=intake, addresses=addresses)
         return await self._enforce(cause)
+
+    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str]:
+        compiled = compile_policies(intake.policies.values(), now, self._config.hooks, self._config.priority)
+        return compiled, text.digest(compiled.ruleset)
 
     async def _advance(self) -> None:
         """Follow the clock: what has ended is swept, what has begun needs no guard any more."""
@@ -277,8 +280,7 @@ class Daemon:
         if done.changed:
             event = log.warning if drifted else log.info
             name = "drift.repaired" if drifted else "reconcile.applied"
-            first = str(done.first).splitlines()[:3]
-            event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=first)
+            event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
         await self._bring_up(compiled, done, now)
         await self._settle_counters(compiled, done)
         record, segments = self._record, compiled.segments
@@ -295,7 +297,7 @@ class Daemon:
 
     async def _bring_up(self, compiled: Compiled, done: Pass, now: int) -> None:
         """Begin a new generation if another ruleset is enforced than before, and note whose rules came when."""
-        digest = text.digest(compiled.ruleset)
+        digest = self._digest
         record = replace(
             self._record, installed={name: self._record.installed.get(name, now) for name in compiled.addresses}
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,10 +26,8 @@ class NotConvergedError(Exception):
 
     def __init__(self, remaining: Transaction) -> None:
         self.remaining = remaining
-        shown = str(remaining).splitlines()
-        super().__init__(
-            f"the kernel still differs in {remaining.size} places after {_ATTEMPTS} tries, first: {shown[0][:200]}"
-        )
+        first = remaining.excerpt()[0]
+        super().__init__(f"the kernel still differs in {remaining.size} places after {_ATTEMPTS} tries, first: {first}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +54,8 @@ async def reconcile(kernel: Kernel, desired: Ruleset) -> Pass:
     for attempt in range(_ATTEMPTS):
         actual = await kernel.read()
         found = found or actual
-        plan = diff(desired, actual)
+        # Comparing a large ruleset takes a while; others are answered meanwhile.
+        plan = await asyncio.to_thread(diff, desired, actual)
         if not plan.change:
             return Pass(changed, first, found, actual, plan.sweep)
         first = first or plan.change

@@ -6,7 +6,7 @@ no packet ever meets half of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D")
 _A = TypeVar("_A")
+
+#: How many commands are shown of a transaction where not all of it can be, and how many characters of each.
+_EXCERPT, _EXCERPT_LENGTH = 3, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,10 @@ class Transaction:
     def __str__(self) -> str:
         return "".join(f"{line}\n" for operation in self.operations for line in _print(operation))
 
+    def excerpt(self) -> list[str]:
+        """Print the first few commands, cut short: a transaction may have a million elements."""
+        return [line[:_EXCERPT_LENGTH] for each in self.operations[:_EXCERPT] for line in _print(_shorten(each))]
+
     @property
     def size(self) -> int:
         """How much it changes: one for each object, rule and element."""
@@ -279,6 +286,12 @@ def _rules(chain: Chain, actual: ActualChain | None) -> Iterator[Operation]:
 def removal(actual: Actual) -> Transaction:
     """Give what takes the table away; empty if there is none."""
     return Transaction(() if actual.handle is None else (DeleteTable(),))
+
+
+def _shorten(operation: Operation) -> Operation:
+    if isinstance(operation, AddElements | DeleteElements):
+        return replace(operation, elements=operation.elements.take(slice(0, _EXCERPT_LENGTH)))
+    return operation
 
 
 def _print(operation: Operation) -> Iterator[str]:
