@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.compile.ladder import pending
 from gatewrit.engine.store import Kept
-from gatewrit.policy.load import resolve
+from gatewrit.policy.load import join, resolve
 from gatewrit.policy.model import Fault, Place, Policy, State
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _services(
     """Give the services that a policy names as they are now, or else as they last were good for it."""
     found: dict[str, ServiceDocument] = {}
     notes: list[Fault] = []
-    for name, place in zip(document.block.services, document.references, strict=True):
+    for name, place in document.named:
         old = before.services.get(name) if before else None
         now = reading.services.get(name)
         if now is None and old is not None:
@@ -162,20 +162,4 @@ def _missing(policy: Policy) -> Fault:
 
 def _policy(kept: Kept) -> Policy:
     """Put a kept revision together; one that isn't active may lack services."""
-    complete = resolve(kept.document, kept.services)
-    if isinstance(complete, Policy):
-        return complete
-    document = kept.document
-    return Policy(
-        id=document.id,
-        title=document.title,
-        revision=document.revision,
-        order=document.order,
-        effective=document.effective,
-        state=document.state,
-        block=document.block,
-        services={name: each.service for name, each in kept.services.items()},
-        labels=document.labels,
-        meaning=document.meaning,
-        place=document.place,
-    )
+    return join(kept.document, {name: each.service for name, each in kept.services.items()})

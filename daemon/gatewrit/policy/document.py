@@ -18,7 +18,22 @@ from pydantic import BaseModel
 from gatewrit.policy.decode import decode, trapped
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.files import RefusedFile
-from gatewrit.policy.model import Action, Block, Direction, Effective, Endpoint, Instant, Order, Place, Service, State
+from gatewrit.policy.model import (
+    EVERYWHERE,
+    NOTHING_EXCEPTED,
+    Action,
+    Block,
+    Direction,
+    Effective,
+    Endpoint,
+    Exceptions,
+    Instant,
+    Order,
+    Place,
+    Scope,
+    Service,
+    State,
+)
 from gatewrit.policy.ranges import canonical, covers_everything, parse_list, to_ranges
 from gatewrit.policy.scalar import Trap
 from gatewrit.policy.schema import EndpointModel, PolicyModel, ServiceModel
@@ -31,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gatewrit.policy.model import Fault, Ranges
-    from gatewrit.policy.ranges import AddressList
+    from gatewrit.policy.ranges import AddressList, Span
 
     #: Gives the list that a `prefixes_from` names; raises RefusedFile.
     Fetch: TypeAlias = Callable[[str], AddressList]
@@ -53,7 +68,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyDocument:
-    """A policy as its own file says it: its services are names still. `references` are the places of these names."""
+    """A policy as its own file says it: its services are names still.
+
+    `references` are the places of the services that it names: those that it blocks, then those that must continue.
+    """
 
     id: str
     title: str
@@ -68,11 +86,21 @@ class PolicyDocument:
     references: tuple[Place, ...]
     source: Source
     warnings: tuple[Fault, ...] = ()
+    exceptions: Exceptions = NOTHING_EXCEPTED
+    scope: Scope = EVERYWHERE
+    must_continue: tuple[str, ...] = ()
+    allow_wide: str | None = None
 
     @property
     def handle(self) -> str:
         """What it is called everywhere."""
         return self.id
+
+    @property
+    def named(self) -> tuple[tuple[str, Place], ...]:
+        """Every service that it names, with the place of the first time."""
+        pairs = zip((*self.block.services, *self.must_continue), self.references, strict=True)
+        return tuple({name: (name, place) for name, place in reversed(list(pairs))}.values())[::-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,12 +153,15 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
     assert isinstance(root, MappingNode)  # noqa: S101 - else there would be no model
     direction = Direction(model.block.direction)
     warnings = _from_warning(model, _node(root, "block", "direction").place) if direction is not Direction.TO else ()
+    exceptions, scope = _exceptions(model, root), _scope(model, root)
+    warnings += _one_family(scope, _node(root, "scope", "sources").place)
     order = Order(**{**dict(model.order), "issued": model.order.issued.isoformat()})
     effective = Effective(model.effective.start, model.effective.until, model.effective.review())
     block = Block(model.block.services, Action(model.block.action), direction)
     labels = dict(model.labels or {})
     unordered = Block(tuple(sorted(block.services)), block.action, block.direction)
     said = [model.policy, model.title, model.revision, order, effective, model.state, unordered, labels]
+    said += [_exceptions_said(exceptions), _scope_said(scope), sorted(model.must_continue or ()), model.allow_wide]
     return PolicyDocument(
         id=model.policy,
         title=model.title,
@@ -142,9 +173,13 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
         labels=MappingProxyType(labels),
         meaning=sha256(_canonical(said)).hexdigest(),
         place=place,
-        references=tuple(item.place for item in _services(root)),
+        references=tuple(item.place for item in (*_services(root), *_continuing(root))),
         source=_source(file, data),
         warnings=warnings,
+        exceptions=exceptions,
+        scope=scope,
+        must_continue=model.must_continue or (),
+        allow_wide=model.allow_wide,
     )
 
 
@@ -236,8 +271,15 @@ def _services(root: Node | None) -> Iterator[Scalar]:
             yield item
 
 
+def _continuing(root: Node | None) -> Iterator[Scalar]:
+    named = root.get("must_continue") if isinstance(root, MappingNode) else None
+    for item in named.items if isinstance(named, SequenceNode) else ():
+        if isinstance(item, Scalar):
+            yield item
+
+
 def _references(root: Node | None) -> Iterator[tuple[str, Place]]:
-    for item in _services(root):
+    for item in (*_services(root), *_continuing(root)):
         if re.fullmatch(NAME, item.text):
             yield item.text, item.place
 
@@ -259,11 +301,12 @@ def _unlimited(endpoints: Node | None) -> Iterator[Fault]:
 
 
 def _twice(root: Node) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for item in _services(root):
-        if item.text in seen:
-            yield fault(item.place, "bad_value", f"{item.text} is named twice; once is enough")
-        seen.add(item.text)
+    for items in (_services(root), _continuing(root)):
+        seen: set[str] = set()
+        for item in items:
+            if item.text in seen:
+                yield fault(item.place, "bad_value", f"{item.text} is named twice; once is enough")
+            seen.add(item.text)
 
 
 def _from_warning(model: PolicyModel, place: Place) -> tuple[Fault, ...]:
@@ -307,6 +350,40 @@ def _handle_place(root: Node | None, key: str, file: str) -> Place:
     return named.place if named else Place(file, 1, 1)
 
 
+# -- where it applies, and where not -----------------------------------------------------------------------------------
+
+
+def _exceptions(model: PolicyModel, root: Node) -> Exceptions:
+    said = model.except_
+    if said is None:
+        return NOTHING_EXCEPTED
+    prefixes = _entries(said.prefixes, _node(root, "except", "prefixes"))
+    return Exceptions(prefixes, _entries(said.sources, _node(root, "except", "sources")))
+
+
+def _scope(model: PolicyModel, root: Node) -> Scope:
+    said = model.scope
+    if said is None:
+        return EVERYWHERE
+    sources = None if said.sources is None else _entries(said.sources, _node(root, "scope", "sources"))
+    return Scope(said.gateways, said.interfaces, sources)
+
+
+def _entries(entries: tuple[Span, ...] | None, node: Node) -> tuple[Ranges, ...]:
+    """Put entries that stand in a file itself into arrays, each with its line."""
+    lines = [item.place.line for item in node.items] if isinstance(node, SequenceNode) else []
+    return to_ranges(zip(entries, lines, strict=True), node.place.file) if entries else ()
+
+
+def _one_family(scope: Scope, place: Place) -> tuple[Fault, ...]:
+    families = {part.family for part in scope.sources or ()}
+    if len(families) != 1:
+        return ()
+    named, other = ("IPv4", "IPv6") if families == {4} else ("IPv6", "IPv4")
+    message = f"these sources are {named} only, so this policy blocks no {other}; name {other} sources too if it should"
+    return (fault(place, "one_family", message, "warning"),)
+
+
 # -- meaning ----------------------------------------------------------------------------------------------------------
 
 
@@ -324,9 +401,7 @@ def _service(model: ServiceModel, endpoints: Node, lists: Mapping[str, AddressLi
 def _endpoint(model: EndpointModel, node: Node, lists: Mapping[str, AddressList]) -> Endpoint:
     ranges: tuple[Ranges, ...] = ()
     if model.prefixes is not None:
-        prefixes = _node(node, "prefixes")
-        lines = [item.place.line for item in prefixes.items] if isinstance(prefixes, SequenceNode) else []
-        ranges = to_ranges(zip(model.prefixes, lines, strict=True), node.place.file)
+        ranges = _entries(model.prefixes, _node(node, "prefixes"))
     if model.prefixes_from is not None:
         ranges += lists[model.prefixes_from].ranges
     return Endpoint(ranges, model.ports, node.place)
@@ -334,12 +409,25 @@ def _endpoint(model: EndpointModel, node: Node, lists: Mapping[str, AddressList]
 
 def _endpoint_digest(endpoint: Endpoint) -> bytes:
     transports = sorted({(part.protocol or 0, part.first or 0, part.last or 0) for part in endpoint.transports})
-    digest = sha256(_canonical(transports))
+    return sha256(_canonical(transports) + _ranges_digest(endpoint.ranges)).digest()
+
+
+def _ranges_digest(ranges: tuple[Ranges, ...]) -> bytes:
+    digest = sha256()
     for family in (4, 6):
-        rows = canonical(endpoint.ranges, family)
+        rows = canonical(ranges, family)
         digest.update(len(rows).to_bytes(8, "big"))
         digest.update(rows.astype(">u8").tobytes())
     return digest.digest()
+
+
+def _exceptions_said(exceptions: Exceptions) -> object:
+    return [_ranges_digest(exceptions.prefixes).hex(), _ranges_digest(exceptions.sources).hex()]
+
+
+def _scope_said(scope: Scope) -> object:
+    sources = None if scope.sources is None else _ranges_digest(scope.sources).hex()
+    return [scope.gateways and sorted(scope.gateways), scope.interfaces and sorted(scope.interfaces), sources]
 
 
 def _canonical(value: object) -> bytes:

@@ -41,6 +41,7 @@ Code = Literal[
     "not_found",
     "not_regular",
     "not_text",
+    "one_family",
     "outside_policies",
     "service_broken",
     "tag_refused",

@@ -34,7 +34,7 @@ from gatewrit.policy.yaml import MAX_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.model import Fault, Service
 
 __all__ = [
     "Broken",
@@ -42,6 +42,7 @@ __all__ = [
     "Reading",
     "ServiceDocument",
     "Source",
+    "join",
     "load",
     "parse_policy",
     "parse_service",
@@ -91,7 +92,7 @@ def resolve(
 ) -> Policy | tuple[Fault, ...]:
     """Join a policy with the services that it names; `broken` are names whose files exist and have faults."""
     faults = []
-    for name, place in zip(document.block.services, document.references, strict=True):
+    for name, place in document.named:
         if name in services:
             continue
         if name in broken:
@@ -105,6 +106,15 @@ def resolve(
     if covers_everything(part for service in named.values() for end in service.endpoints for part in end.ranges):
         message = "these services together match every IPv4 address; name what the order means"
         return (fault(document.references[0], "too_wide", message),)
+    return join(document, {name: services[name].service for name, _ in document.named})
+
+
+def join(document: PolicyDocument, services: Mapping[str, Service]) -> Policy:
+    """Make a policy of its document and what is there of the services that it names; some may lack."""
+
+    def known(names: Iterable[str]) -> Mapping[str, Service]:
+        return MappingProxyType({name: services[name] for name in names if name in services})
+
     return Policy(
         id=document.id,
         title=document.title,
@@ -113,10 +123,14 @@ def resolve(
         effective=document.effective,
         state=document.state,
         block=document.block,
-        services=MappingProxyType(named),
+        services=known(document.block.services),
         labels=document.labels,
         meaning=document.meaning,
         place=document.place,
+        exceptions=document.exceptions,
+        scope=document.scope,
+        must_continue=known(document.must_continue),
+        allow_wide=document.allow_wide,
     )
 
 

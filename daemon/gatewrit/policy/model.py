@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -185,11 +186,38 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Exceptions:
+    """What a policy leaves alone: `prefixes` on the service's side of a packet, `sources` on the subscriber's."""
+
+    prefixes: tuple[Ranges, ...] = ()
+    sources: tuple[Ranges, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """Where a policy applies; None means everywhere.
+
+    `gateways` are case-sensitive globs on a gateway's name and tags. `interfaces` are on the service's side of a
+    packet (outgoing for `to`, incoming for `from`), a trailing `*` standing for anything. `sources` are on the
+    subscriber's side (source for `to`, destination for `from`); a family that they don't name isn't blocked.
+    """
+
+    gateways: tuple[str, ...] | None = None
+    interfaces: tuple[str, ...] | None = None
+    sources: tuple[Ranges, ...] | None = None
+
+
+NOTHING_EXCEPTED = Exceptions()
+EVERYWHERE = Scope()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """One revision of one order, as its file says it.
 
     `meaning` is a digest over everything parsed (comments and layout aside): two revisions with equal meaning are
-    the same order. `services` holds what `block.services` names, resolved.
+    the same order. `services` holds what `block.services` names, resolved; `must_continue` likewise. `allow_wide` is
+    why the limits of width and share don't count for it.
     """
 
     id: str
@@ -203,3 +231,7 @@ class Policy:
     labels: Mapping[str, str]
     meaning: str
     place: Place
+    exceptions: Exceptions = NOTHING_EXCEPTED
+    scope: Scope = EVERYWHERE
+    must_continue: Mapping[str, Service] = field(default_factory=lambda: MappingProxyType({}))
+    allow_wide: str | None = None
