@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,18 +17,21 @@ import structlog
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.engine import memory, status
 from gatewrit.engine.intake import take_in
-from gatewrit.engine.ledger import Ledger
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
+from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
 from gatewrit.engine.store import Store
+from gatewrit.engine.tally import COUNT_EVERY, Tally
+from gatewrit.engine.timing import RARENESS, Agenda, first
 from gatewrit.engine.watch import changes
 from gatewrit.kernel import text
 from gatewrit.kernel.socket import KernelError
 from gatewrit.policy.load import read_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-    from typing import Any, NoReturn
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import NoReturn
 
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.intake import Intake
@@ -40,22 +42,17 @@ if TYPE_CHECKING:
     from gatewrit.engine.store import Kept
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.socket import Kernel
-    from gatewrit.kernel.transaction import ActualCounter
 
 log = structlog.get_logger()
 
-#: Seconds between two reads of the counters, two saves of them, and two looks at the whole table, while all is well.
-COUNT_EVERY, SAVE_EVERY, LOOK_EVERY = 2.0, 60.0, 10.0
-#: A routine that takes t seconds is done at most every t times this, so that a large table can't keep us busy.
-_RARENESS = 200.0
+#: Seconds between two looks at the whole table, while all is well.
+LOOK_EVERY = 10.0
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
 _BLIND = (
     "nothing was done: the policies directory can't be read and none were kept from before; "
     "what the kernel has stays as it is"
 )
-#: Packets that were under way when the rules changed have counted by then, and their counter can be read a last time.
-_GRACE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +76,21 @@ class Daemon:
         self._notifier = notifier
         self._store = Store(config.state)
         self._kept: Mapping[str, Kept] = {}
-        self._ledger = Ledger()
+        self._agenda = Agenda(clock)
+        self._scribe = Scribe(config.state)
+        self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
         self._digest = ""
         self._standing = status.Standing(config.gateway, int(clock.time()))
         self._damage: list[status.Trouble] = []
-        self._unwritable: dict[str, status.Trouble] = {}
         self._snapshot = status.snapshot(self._standing, int(clock.time()))
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._wanted = asyncio.Event()
         self._reload_wanted = True
-        self._due: dict[str, float] = {}
         self._retry = 0.0
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
-        self._members: Mapping[str, tuple[str, ...]] = {}
-        self._table = ""
         self._floor = 0
 
     def snapshot(self) -> Snapshot:
@@ -125,11 +120,11 @@ class Daemon:
             self._turned = self._clock.monotonic()
             if self._reload_wanted:
                 await self._serve_reload()
-            elif self._is_due("retry") or self._is_due("instant"):
+            elif self._agenda.is_due("retry") or self._agenda.is_due("instant"):
                 await self._advance()
-            elif self._is_due("look"):
+            elif self._agenda.is_due("look"):
                 await self._enforce("look")
-            elif self._is_due("count"):
+            elif self._agenda.is_due("count"):
                 await self._count()
             else:
                 await self._wait()
@@ -138,7 +133,7 @@ class Daemon:
         """Read and enforce one time, as `run` would, and write down what came of it."""
         await asyncio.to_thread(self._remember)
         outcome = await self._reload()
-        await self._save_counters()
+        await self._tally.save()
         return outcome
 
     async def watch(self) -> None:
@@ -149,7 +144,7 @@ class Daemon:
     async def save(self) -> None:
         """Write the counts down, at the end of the daemon's life."""
         await self._count()
-        await self._save_counters()
+        await self._tally.save()
 
     # -- remembering ---------------------------------------------------------------------------------------------
 
@@ -159,7 +154,7 @@ class Daemon:
         self._kept, damaged = self._store.load()
         lost = [f"{each}: this policy's last good revision is lost" for each in damaged]
         try:
-            self._ledger = memory.load_ledger(state)
+            self._tally.load()
         except (OSError, ValueError) as error:
             lost.append(f"{state / 'counters.json'}: {error}: the counts begin with what the kernel has")
         try:
@@ -169,18 +164,6 @@ class Daemon:
         self._damage = [status.Trouble("state_damaged", "error", each) for each in lost]
         for each in lost:
             log.error("state.damaged", what=each)
-
-    async def _write(self, what: str, write: Callable[[], None]) -> None:
-        """Write to the state directory; enforcement goes on if it can't be written, and says so."""
-        try:
-            await asyncio.to_thread(write)
-        except OSError as error:
-            if what not in self._unwritable:
-                log.error("state.unwritable", what=what, reason=str(error))  # noqa: TRY400 - no fault of ours
-            message = f"the {what} can't be written to {self._config.state}: {error.strerror or error}"
-            self._unwritable[what] = status.Trouble("state_unwritable", "error", message, place=what)
-        else:
-            self._unwritable.pop(what, None)
 
     # -- reloading -----------------------------------------------------------------------------------------------
 
@@ -211,7 +194,7 @@ class Daemon:
             return Outcome(False, self._record.generation, 0, faults, _BLIND)
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
-        await self._write("last good policies", lambda: self._store.save(intake.kept, before))
+        await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
         self._damage = []
         self._publish()
         sentence = self._sentence(len(errors))
@@ -257,15 +240,15 @@ class Daemon:
             return 0
         took = self._clock.monotonic() - began
         self._failure, self._retry = None, 0.0
-        self._due.pop("retry", None)
-        self._plan("look", max(LOOK_EVERY, took * _RARENESS))
+        self._agenda.drop("retry")
+        self._agenda.plan("look", max(LOOK_EVERY, took * RARENESS))
         await self._settle(self._compiled, done, cause, took)
         return done.changed
 
     def _fail(self, error: KernelError | NotConvergedError) -> None:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
-        self._plan("retry", self._retry)
-        self._plan("look", LOOK_EVERY)
+        self._agenda.plan("retry", self._retry)
+        self._agenda.plan("look", LOOK_EVERY)
         hint = ""
         if isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}:
             hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"
@@ -282,7 +265,7 @@ class Daemon:
             name = "drift.repaired" if drifted else "reconcile.applied"
             event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
         await self._bring_up(compiled, done, now)
-        await self._settle_counters(compiled, done)
+        await self._tally.settle(compiled.counters, done)
         record, segments = self._record, compiled.segments
         self._standing = replace(
             self._standing,
@@ -306,66 +289,20 @@ class Daemon:
             record = replace(record, generation=grown, digest=digest, applied_at=now)
         if record != self._record:
             self._record = record
-            await self._write("record", lambda: memory.save_record(self._config.state, record))
-
-    # -- counting ------------------------------------------------------------------------------------------------
-
-    async def _count(self) -> None:
-        """Read the counters for who looks at them, and save them from time to time."""
-        began = self._clock.monotonic()
-        try:
-            counters = await self._kernel.counters()
-        except KernelError as error:
-            # The next look at the table says what is wrong with it.
-            log.warning("counters.unreadable", reason=str(error))
-            self._plan("count", LOOK_EVERY)
-            return
-        self._account(counters)
-        self._plan("count", max(COUNT_EVERY, (self._clock.monotonic() - began) * _RARENESS))
-        if self._is_due("save"):
-            await self._save_counters()
-        self._publish()
-
-    async def _settle_counters(self, compiled: Compiled, done: Pass) -> None:
-        """Account for the counters after a pass; those that no rule uses any more are read a last time, then go."""
-        if done.found.handle not in {None, done.actual.handle}:
-            # That table is gone, with counts that nobody had read yet.
-            self._table = f"{_here()}/{done.found.handle}"
-            self._account(done.found.counters)
-        self._members = compiled.counters
-        self._table = f"{_here()}/{done.actual.handle}"
-        self._plan("count", COUNT_EVERY)
-        if not done.sweep:
-            before = self._ledger.members
-            self._account(done.actual.counters)
-            if self._ledger.members != before:
-                # Should we be killed, the next daemon must know whom each counter counts for.
-                await self._save_counters()
-            return
-        await self._clock.sleep(_GRACE)
-        try:
-            self._account(await self._kernel.counters())
-            await self._save_counters()
-            await self._kernel.commit(done.sweep)
-        except KernelError as error:
-            # They do no harm; the next pass tries again.
-            log.warning("counters.unswept", reason=str(error))
-
-    def _account(self, counters: Mapping[str, ActualCounter]) -> None:
-        self._ledger = self._ledger.account(counters.values(), self._members, self._table)
-
-    async def _save_counters(self) -> None:
-        self._plan("save", SAVE_EVERY)
-        ledger = self._ledger
-        await self._write("counters", lambda: memory.save_ledger(self._config.state, ledger))
+            await self._scribe.write("record", lambda: memory.save_record(self._config.state, record))
 
     # -- showing and waiting -------------------------------------------------------------------------------------
+
+    async def _count(self) -> None:
+        """Read the counters for who looks at them."""
+        if await self._tally.count():
+            self._publish()
 
     def _publish(self) -> None:
         """Make the snapshot that everybody sees from now on."""
         now = self._now()
         intake = self._standing.intake
-        troubles = [*self._damage, *self._unwritable.values()]
+        troubles = [*self._damage, *self._scribe.troubles]
         if self._failure is not None:
             troubles.append(self._failure)
         if intake is not None:
@@ -373,7 +310,7 @@ class Daemon:
             troubles += status.overdue(intake.policies.values(), now)
         problems = status.date(troubles, self._standing.problems, now)
         self._standing = replace(
-            self._standing, problems=problems, counts=self._ledger.totals, failed=self._failure is not None
+            self._standing, problems=problems, counts=self._tally.totals, failed=self._failure is not None
         )
         before, self._snapshot = self._snapshot, status.snapshot(self._standing, now)
         if before.enforcement is not self._snapshot.enforcement:
@@ -381,9 +318,9 @@ class Daemon:
             self._notifier.status(self._headline())
         instant = self._snapshot.next_change
         if instant is None:
-            self._due.pop("instant", None)
+            self._agenda.drop("instant")
         else:
-            self._plan("instant", instant - self._clock.time())
+            self._agenda.plan("instant", instant - self._clock.time())
 
     def _now(self) -> int:
         """Give the wall clock in whole seconds, and never less than before: a clock set back lifts nothing."""
@@ -395,34 +332,9 @@ class Daemon:
         in_force = sum(view.state is PolicyState.IN_FORCE for view in shown.policies)
         return f"{shown.enforcement}: {in_force} policies in force, {len(shown.problems)} problems"
 
-    def _plan(self, what: str, seconds: float) -> None:
-        self._due[what] = self._clock.monotonic() + seconds
-
-    def _is_due(self, what: str) -> bool:
-        return what in self._due and self._due[what] <= self._clock.monotonic()
-
     async def _wait(self) -> None:
         """Wait until something is due or wanted."""
-        next_due = min((due for what, due in self._due.items() if what != "save"), default=None)
-        left = COUNT_EVERY if next_due is None else max(0.0, next_due - self._clock.monotonic())
         self._notifier.alive()
         # Not longer than this, so that a wall clock that jumps is noticed.
-        await _first(self._wanted.wait(), self._clock.sleep(min(left, COUNT_EVERY)))
+        await first(self._wanted.wait(), self._clock.sleep(self._agenda.left(COUNT_EVERY)))
         self._wanted.clear()
-
-
-async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of them is done, and drop the others."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _here() -> str:
-    """Name this boot and this network namespace: kernel handles mean something only within them."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
