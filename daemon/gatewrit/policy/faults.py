@@ -83,6 +83,7 @@ CODES: dict[Code, str] = {
     "not_found": "a file that is named and isn't there",
     "not_regular": "a directory, pipe or device where a file is expected",
     "not_text": "bytes or characters that have no place in a text file",
+    "one_family": "`scope.sources` names one family only: the other isn't blocked (a warning)",
     "outside_policies": "a path or link that leads out of the policies directory",
     "service_broken": "a policy names a service that has faults of its own",
     "tag_refused": "an explicit YAML tag",
