@@ -11,6 +11,7 @@ import click
 from gatewrit.api import client
 from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
+from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.preview import preview
@@ -68,12 +69,17 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     policies, faults = load(settings.policies)
     if any(fault.severity == "error" for fault in faults):
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
-    compiled = compile_policies(policies, now, settings.hooks, settings.priority)
+    chosen = acting(policies, _local(settings), now).values()
+    compiled = compile_policies(chosen, now, settings.hooks, settings.priority)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
     else:
         click.echo(text.script(compiled.ruleset), nl=False)
     return FINE
+
+
+def _local(settings: Settings) -> Local:
+    return Local((settings.gateway.name, *settings.gateway.tags))
 
 
 def _instant(text_: str) -> int:
@@ -109,7 +115,8 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     kept, _ = Store(settings.state).load()
     intake = take_in(read_directory(settings.policies), kept, now)
     faults = [finding.fault for finding in intake.findings]
-    compiled = compile_policies(intake.policies.values(), now, settings.hooks, settings.priority)
+    wanted = acting(intake.policies.values(), _local(settings), now)
+    compiled = compile_policies(wanted.values(), now, settings.hooks, settings.priority)
     actual = run(_read())
     enforced = (
         {}
@@ -120,7 +127,7 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
             if isinstance(policy := resolve(each.document, each.services), Policy)
         }
     )
-    changes = preview(enforced, intake.policies, now)
+    changes = preview(acting(enforced.values(), _local(settings), now), wanted, now)
     change = diff(compiled.ruleset, actual).change
     if as_json:
         print_json({"pending": bool(change), "policies": [_change_json(each) for each in changes], "held": []})

@@ -40,7 +40,14 @@ _LISTEN_AGAIN = 5.0
 
 def config(settings: Settings) -> Config:
     """Give what the engine needs of the settings."""
-    return Config(settings.gateway.name, settings.policies, settings.state, settings.hooks, settings.priority)
+    return Config(
+        settings.gateway.name,
+        settings.policies,
+        settings.state,
+        settings.hooks,
+        settings.priority,
+        settings.gateway.tags,
+    )
 
 
 async def serve(settings: Settings) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.engine import memory, status
 from gatewrit.engine.intake import take_in
@@ -64,6 +65,7 @@ class Config:
     state: Path
     hooks: tuple[HookName, ...] = ("forward",)
     priority: int = -10
+    tags: tuple[str, ...] = ()
 
 
 class Daemon:
@@ -82,7 +84,8 @@ class Daemon:
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
         self._digest = ""
-        self._standing = status.Standing(config.gateway, int(clock.time()))
+        local = Local((config.gateway, *config.tags))
+        self._standing = status.Standing(config.gateway, int(clock.time()), local=local)
         self._damage: list[status.Trouble] = []
         self._snapshot = status.snapshot(self._standing, int(clock.time()))
         self._waiting: list[asyncio.Future[Outcome]] = []
@@ -218,7 +221,8 @@ class Daemon:
         return await self._enforce(cause)
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str]:
-        compiled = compile_policies(intake.policies.values(), now, self._config.hooks, self._config.priority)
+        chosen = acting(intake.policies.values(), self._standing.local, now).values()
+        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority)
         return compiled, text.digest(compiled.ruleset)
 
     async def _advance(self) -> None:
@@ -307,7 +311,7 @@ class Daemon:
             troubles.append(self._failure)
         if intake is not None:
             troubles += status.troubles_of(intake.findings)
-            troubles += status.overdue(intake.policies.values(), now)
+            troubles += status.overdue(intake.policies.values(), now, self._standing.local)
         problems = status.date(troubles, self._standing.problems, now)
         self._standing = replace(
             self._standing, problems=problems, counts=self._tally.totals, failed=self._failure is not None

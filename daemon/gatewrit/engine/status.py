@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import gatewrit
+from gatewrit.compile.acting import PLAIN, Local, acting, in_scope
 from gatewrit.engine.ledger import Count
 from gatewrit.engine.snapshot import (
     Enforcement,
@@ -79,7 +80,7 @@ def troubles_of(findings: Iterable[Finding]) -> list[Trouble]:
     ]
 
 
-def overdue(policies: Iterable[Policy], now: int) -> list[Trouble]:
+def overdue(policies: Iterable[Policy], now: int, local: Local = PLAIN) -> list[Trouble]:
     """Give the orders that somebody should have looked at again by now."""
     return [
         Trouble(
@@ -92,27 +93,29 @@ def overdue(policies: Iterable[Policy], now: int) -> list[Trouble]:
         for policy in policies
         if policy.effective.review_by is not None
         and policy.effective.review_by.epoch <= now
-        and state_of(policy, now) is PolicyState.IN_FORCE
+        and state_of(policy, now, local) is PolicyState.IN_FORCE
     ]
 
 
-def state_of(policy: Policy, now: int) -> PolicyState:
-    """Say what a good policy amounts to at `now`; the first that fits."""
+def state_of(policy: Policy, now: int, local: Local = PLAIN) -> PolicyState:
+    """Say what a good policy amounts to on this gateway at `now`; the first that fits."""
     effective = policy.effective
     if policy.state is State.RESCINDED:
         return PolicyState.RESCINDED
     if effective.until is not None and effective.until.epoch <= now:
         return PolicyState.LAPSED
-    if policy.state is State.SUSPENDED:
+    if not in_scope(policy, local.names):
+        return PolicyState.OUT_OF_SCOPE
+    if policy.state is State.SUSPENDED or local.suspended_until(policy.id, now) is not None:
         return PolicyState.SUSPENDED
     return PolicyState.SCHEDULED if now < effective.start.epoch else PolicyState.IN_FORCE
 
 
-def next_change(policies: Iterable[Policy], now: int) -> int | None:
-    """Give the next instant at which an active policy starts or ends."""
+def next_change(policies: Iterable[Policy], now: int, local: Local = PLAIN) -> int | None:
+    """Give the next instant at which an active policy starts or ends on this gateway, or its suspension does."""
     instants = [
         instant.epoch
-        for policy in policies
+        for policy in acting(policies, local, now).values()
         if policy.state is State.ACTIVE
         for instant in (policy.effective.start, policy.effective.until)
         if instant is not None and instant.epoch > now
@@ -127,6 +130,7 @@ class Standing:
     gateway: str
     started_at: int
     intake: Intake | None = None
+    local: Local = PLAIN
     ruleset: RulesetView = UNKNOWN_RULESET
     addresses: Mapping[str, Mapping[Family, int]] = field(default_factory=lambda: MappingProxyType({}))
     counts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
@@ -154,7 +158,7 @@ def snapshot(standing: Standing, now: int) -> Snapshot:
         ruleset=standing.ruleset,
         policies=tuple(sorted(views, key=lambda view: view.id)),
         problems=standing.problems,
-        next_change=next_change(policies.values(), now),
+        next_change=next_change(policies.values(), now, standing.local),
         drift_total=standing.drift_total,
         apply_duration=standing.apply_duration,
     )
@@ -173,7 +177,7 @@ def _enforcement(standing: Standing) -> Enforcement:
 def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int) -> PolicyView:
     count = standing.counts.get(policy.id, Count())
     addresses = standing.addresses.get(policy.id, {})
-    state = state_of(policy, now)
+    state = state_of(policy, now, standing.local)
     return PolicyView(
         id=policy.id,
         title=policy.title,
