@@ -5,19 +5,20 @@ Nothing here opens a file: a service's lists come through a function, so that th
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from gatewrit.policy import parts
 from gatewrit.policy.decode import decode, trapped
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.files import RefusedFile
+from gatewrit.policy.meaning import exceptions_said, meaning_of, scope_said
 from gatewrit.policy.model import (
     EVERYWHERE,
     NOTHING_EXCEPTED,
@@ -25,18 +26,17 @@ from gatewrit.policy.model import (
     Block,
     Direction,
     Effective,
-    Endpoint,
     Exceptions,
-    Instant,
     Order,
     Place,
     Scope,
     Service,
     State,
 )
-from gatewrit.policy.ranges import canonical, covers_everything, parse_list, to_ranges
+from gatewrit.policy.parts import node_at
+from gatewrit.policy.ranges import covers_everything, parse_list
 from gatewrit.policy.scalar import Trap
-from gatewrit.policy.schema import EndpointModel, PolicyModel, ServiceModel
+from gatewrit.policy.schema import PolicyModel, ServiceModel
 from gatewrit.policy.values import NAME, leads_out
 from gatewrit.policy.yaml import Mapping as MappingNode
 from gatewrit.policy.yaml import Node, Scalar, read_yaml
@@ -45,8 +45,8 @@ from gatewrit.policy.yaml import Sequence as SequenceNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from gatewrit.policy.model import Fault, Ranges
-    from gatewrit.policy.ranges import AddressList, Span
+    from gatewrit.policy.model import Fault
+    from gatewrit.policy.ranges import AddressList
 
     #: Gives the list that a `prefixes_from` names; raises RefusedFile.
     Fetch: TypeAlias = Callable[[str], AddressList]
@@ -152,16 +152,16 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
         return replace(broken, references=tuple(_references(root)))
     assert isinstance(root, MappingNode)  # noqa: S101 - else there would be no model
     direction = Direction(model.block.direction)
-    warnings = _from_warning(model, _node(root, "block", "direction").place) if direction is not Direction.TO else ()
-    exceptions, scope = _exceptions(model, root), _scope(model, root)
-    warnings += _one_family(scope, _node(root, "scope", "sources").place)
+    warnings = _from_warning(model, node_at(root, "block", "direction").place) if direction is not Direction.TO else ()
+    exceptions, scope = parts.exceptions(model, root), parts.scope(model, root)
+    warnings += parts.one_family(scope, node_at(root, "scope", "sources").place)
     order = Order(**{**dict(model.order), "issued": model.order.issued.isoformat()})
     effective = Effective(model.effective.start, model.effective.until, model.effective.review())
     block = Block(model.block.services, Action(model.block.action), direction)
     labels = dict(model.labels or {})
     unordered = Block(tuple(sorted(block.services)), block.action, block.direction)
     said = [model.policy, model.title, model.revision, order, effective, model.state, unordered, labels]
-    said += [_exceptions_said(exceptions), _scope_said(scope), sorted(model.must_continue or ()), model.allow_wide]
+    said += [exceptions_said(exceptions), scope_said(scope), sorted(model.must_continue or ()), model.allow_wide]
     return PolicyDocument(
         id=model.policy,
         title=model.title,
@@ -171,7 +171,7 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
         state=State(model.state),
         block=block,
         labels=MappingProxyType(labels),
-        meaning=sha256(_canonical(said)).hexdigest(),
+        meaning=meaning_of(said),
         place=place,
         references=tuple(item.place for item in (*_services(root), *_continuing(root))),
         source=_source(file, data),
@@ -210,12 +210,12 @@ def compose_service(data: bytes, file: str, fetch: Fetch) -> ServiceDocument | B
     of_lists = [found for part in lists.values() for found in part.faults]
     place = _handle_place(root, "service", file)
     if model is not None and not faults and not of_lists:
-        service = _service(model, _node(root, "endpoints"), lists, place)
+        service = parts.service(model, node_at(root, "endpoints"), lists, place)
         if not covers_everything(part for endpoint in service.endpoints for part in endpoint.ranges):
             sources = {name: Source(part.file, part.data, part.sha256) for name, part in lists.items()}
             return ServiceDocument(service, _source(file, data), MappingProxyType(sources))
         message = "these entries together match every IPv4 address; name what the service uses"
-        faults.append(fault(_node(root, "endpoints").place, "too_wide", message))
+        faults.append(fault(node_at(root, "endpoints").place, "too_wide", message))
     return _broken(root, data, "service", file, (*cap(sorted(faults)), *of_lists))
 
 
@@ -321,15 +321,6 @@ def _source(file: str, data: bytes) -> Source:
     return Source(file, data, sha256(data).hexdigest())
 
 
-def _node(root: Node | None, *keys: str) -> Node:
-    """Give the node below, or the last one on the way to it."""
-    assert root is not None  # noqa: S101 - asked only of trees that a model was read from
-    node = root
-    for key in keys:
-        node = (node.get(key) if isinstance(node, MappingNode) else None) or node
-    return node
-
-
 def _broken(root: Node | None, data: bytes, key: str, file: str, faults: tuple[Fault, ...]) -> Broken:
     """Say what a broken file claims to be: read from the tree, or from a line of it, else its name has to do."""
     place = _handle_place(root, key, file)
@@ -348,94 +339,3 @@ def _broken(root: Node | None, data: bytes, key: str, file: str, faults: tuple[F
 def _handle_place(root: Node | None, key: str, file: str) -> Place:
     named = root.get(key) if isinstance(root, MappingNode) else None
     return named.place if named else Place(file, 1, 1)
-
-
-# -- where it applies, and where not -----------------------------------------------------------------------------------
-
-
-def _exceptions(model: PolicyModel, root: Node) -> Exceptions:
-    said = model.except_
-    if said is None:
-        return NOTHING_EXCEPTED
-    prefixes = _entries(said.prefixes, _node(root, "except", "prefixes"))
-    return Exceptions(prefixes, _entries(said.sources, _node(root, "except", "sources")))
-
-
-def _scope(model: PolicyModel, root: Node) -> Scope:
-    said = model.scope
-    if said is None:
-        return EVERYWHERE
-    sources = None if said.sources is None else _entries(said.sources, _node(root, "scope", "sources"))
-    return Scope(said.gateways, said.interfaces, sources)
-
-
-def _entries(entries: tuple[Span, ...] | None, node: Node) -> tuple[Ranges, ...]:
-    """Put entries that stand in a file itself into arrays, each with its line."""
-    lines = [item.place.line for item in node.items] if isinstance(node, SequenceNode) else []
-    return to_ranges(zip(entries, lines, strict=True), node.place.file) if entries else ()
-
-
-def _one_family(scope: Scope, place: Place) -> tuple[Fault, ...]:
-    families = {part.family for part in scope.sources or ()}
-    if len(families) != 1:
-        return ()
-    named, other = ("IPv4", "IPv6") if families == {4} else ("IPv6", "IPv4")
-    message = f"these sources are {named} only, so this policy blocks no {other}; name {other} sources too if it should"
-    return (fault(place, "one_family", message, "warning"),)
-
-
-# -- meaning ----------------------------------------------------------------------------------------------------------
-
-
-def _service(model: ServiceModel, endpoints: Node, lists: Mapping[str, AddressList], place: Place) -> Service:
-    assert isinstance(endpoints, SequenceNode)  # noqa: S101 - else there would be no model
-    made = tuple(
-        _endpoint(endpoint, node, lists) for endpoint, node in zip(model.endpoints, endpoints.items, strict=True)
-    )
-    digest = sha256(_canonical([model.service, model.title]))
-    for part in sorted(_endpoint_digest(endpoint) for endpoint in made):
-        digest.update(part)
-    return Service(model.service, model.title, made, digest.hexdigest(), place)
-
-
-def _endpoint(model: EndpointModel, node: Node, lists: Mapping[str, AddressList]) -> Endpoint:
-    ranges: tuple[Ranges, ...] = ()
-    if model.prefixes is not None:
-        ranges = _entries(model.prefixes, _node(node, "prefixes"))
-    if model.prefixes_from is not None:
-        ranges += lists[model.prefixes_from].ranges
-    return Endpoint(ranges, model.ports, node.place)
-
-
-def _endpoint_digest(endpoint: Endpoint) -> bytes:
-    transports = sorted({(part.protocol or 0, part.first or 0, part.last or 0) for part in endpoint.transports})
-    return sha256(_canonical(transports) + _ranges_digest(endpoint.ranges)).digest()
-
-
-def _ranges_digest(ranges: tuple[Ranges, ...]) -> bytes:
-    digest = sha256()
-    for family in (4, 6):
-        rows = canonical(ranges, family)
-        digest.update(len(rows).to_bytes(8, "big"))
-        digest.update(rows.astype(">u8").tobytes())
-    return digest.digest()
-
-
-def _exceptions_said(exceptions: Exceptions) -> object:
-    return [_ranges_digest(exceptions.prefixes).hex(), _ranges_digest(exceptions.sources).hex()]
-
-
-def _scope_said(scope: Scope) -> object:
-    sources = None if scope.sources is None else _ranges_digest(scope.sources).hex()
-    return [scope.gateways and sorted(scope.gateways), scope.interfaces and sorted(scope.interfaces), sources]
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _plain(value: Any) -> object:
-    """Equal instants are equal, whatever offset they are told in; their zone counts, as its rules may change."""
-    if isinstance(value, Instant):
-        return [value.epoch, value.zone]
-    return {field.name: part for field in fields(value) if (part := getattr(value, field.name)) is not None}
