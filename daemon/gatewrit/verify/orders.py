@@ -1,0 +1,232 @@
+"""What the policies say of every packet, read off the contract's section 2: who matches, what then becomes of it.
+
+An order is a set of boxes for each class of addresses. `judge` cuts a box of packets until all packets in a part are
+matched by the same policies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gatewrit.policy.model import Action, Direction, State
+from gatewrit.verify.addresses import Stretches, members
+from gatewrit.verify.space import (
+    DESTINATION,
+    FIRST_WORD,
+    FRAGMENT,
+    HEADER,
+    NANOSECONDS,
+    NO_FRAGMENT_HEADER,
+    PROTOCOL,
+    READABLE,
+    SECOND_WORD,
+    SOURCE,
+    TIME,
+    meet,
+    narrowed,
+    span,
+    without,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+    from gatewrit.policy.model import Endpoint, Family, Policy, Transport
+    from gatewrit.verify.addresses import Classes
+    from gatewrit.verify.space import Box, Space
+
+#: Which ends each hook judges, in order.
+ENDS: Mapping[str, tuple[str, ...]] = {
+    "prerouting": ("to", "from"),
+    "forward": ("to", "from"),
+    "input": ("from",),
+    "output": ("to",),
+}
+#: Where a packet carries the service's address, the subscriber's, and the service's port, seen from each end.
+_SIDES = {"to": (DESTINATION, SOURCE, SECOND_WORD), "from": (SOURCE, DESTINATION, FIRST_WORD)}
+_ICMP, _ICMPV6, _TCP = 1, 58, 6
+_DISCOVERY = (133, 137)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One endpoint of one policy, as the service's side of a packet."""
+
+    policy: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A box of packets that the same policies match, and what the strictest of them says."""
+
+    box: Box
+    policies: frozenset[str]
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Orders:
+    """The policies that act at a moment or later."""
+
+    policies: Mapping[str, Policy]
+    parts: Mapping[Part, Endpoint]
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy], now: int) -> Orders:
+        """Take those that count from `now` (nanoseconds) on."""
+        chosen = {policy.id: policy for policy in policies if policy.state is State.ACTIVE and _end(policy, now) > now}
+        parts = {
+            Part(name, number): endpoint
+            for name, policy in chosen.items()
+            for number, endpoint in enumerate(each for one in policy.services.values() for each in one.endpoints)
+        }
+        return cls(chosen, parts)
+
+    def instants(self) -> Iterator[int]:
+        """Yield when policies start and end, in nanoseconds."""
+        for policy in self.policies.values():
+            yield policy.effective.start.epoch * NANOSECONDS
+            if policy.effective.until is not None:
+                yield policy.effective.until.epoch * NANOSECONDS
+
+    def stretches(self, family: Family, dimension: int) -> dict[Hashable, Stretches]:
+        """Give the addresses that each owner covers at one end of a packet."""
+        found: dict[Hashable, Stretches] = {}
+        for end, (service, _, _) in _SIDES.items():
+            if service == dimension:
+                for part, endpoint in self.parts.items():
+                    if self._judges(part.policy, end):
+                        found[part] = Stretches.of_ranges(endpoint.ranges, family)
+        return found
+
+    def _judges(self, name: str, end: str) -> bool:
+        return self.policies[name].block.direction in {Direction(end), Direction.BOTH}
+
+
+def _end(policy: Policy, now: int) -> int:
+    until = policy.effective.until
+    return now + 1 if until is None else until.epoch * NANOSECONDS
+
+
+@dataclass(slots=True)
+class Judge:
+    """Judges one family's packets by the orders, one end at a time."""
+
+    orders: Orders
+    space: Space
+    _boxes: dict[tuple[Part, str], tuple[Box, ...]] = field(default_factory=dict)
+    _groups: dict[int, tuple[list[tuple[frozenset[Hashable], int]], list[int]]] = field(default_factory=dict)
+
+    def judge(self, box: Box, end: str) -> Iterator[Judged]:
+        """Yield the parts of a box, each with the policies that match it at this end."""
+        service, _, _ = _SIDES[end]
+        for free, part in self._freed(box):
+            if free:
+                yield Judged(part, frozenset(), "pass")
+                continue
+            for owners, mask in self._alike(service, part[service]):
+                here = narrowed(part, service, mask)
+                if here is not None:
+                    for piece, names in self._match(here, end, owners):
+                        yield from self._say(piece, names, end)
+
+    def _freed(self, box: Box) -> Iterator[tuple[bool, Box]]:
+        """Part what nobody may judge, neighbour discovery, from the rest."""
+        if self.space.family == 4:
+            yield False, box
+            return
+        everything = list(self.space.everything)
+        low, high = _DISCOVERY
+        everything[PROTOCOL] = 1 << _ICMPV6
+        everything[FIRST_WORD] = span(low << 8, (high << 8) + 255)
+        everything[FRAGMENT] = 1 << NO_FRAGMENT_HEADER
+        everything[HEADER] = 1 << READABLE
+        discovery = tuple(everything)
+        if inside := meet(box, discovery):
+            yield True, inside
+        yield from ((False, part) for part in without(box, discovery))
+
+    def _alike(self, dimension: int, mask: int) -> Iterator[tuple[frozenset[Hashable], int]]:
+        """Yield the classes of addresses in `mask`, those together that the same owners cover."""
+        if dimension not in self._groups:
+            self._groups[dimension] = _group(self._classes(dimension))
+        groups, of_class = self._groups[dimension]
+        chosen = {of_class[index] for index in members(mask).tolist()}
+        return (groups[index] for index in sorted(chosen))
+
+    def _classes(self, dimension: int) -> Classes:
+        return self.space.destinations if dimension == DESTINATION else self.space.sources
+
+    def _match(self, box: Box, end: str, owners: frozenset[Hashable]) -> Iterator[tuple[Box, frozenset[str]]]:
+        """Cut a box whose service addresses have the same owners by who of them matches otherwise."""
+        pieces: list[tuple[Box, frozenset[str]]] = [(box, frozenset())]
+        for name, boxes in self._candidates(owners, end).items():
+            cut: list[tuple[Box, frozenset[str]]] = []
+            for piece, names in pieces:
+                outside = [piece]
+                for wanted in boxes:
+                    cut += ((both, names | {name}) for each in outside if (both := meet(each, wanted)))
+                    outside = [left for each in outside for left in _outside(each, wanted)]
+                cut += ((left, names) for left in outside)
+            pieces = cut
+        return iter(pieces)
+
+    def _candidates(self, owners: frozenset[Hashable], end: str) -> dict[str, list[Box]]:
+        found: dict[str, list[Box]] = {}
+        parts = (owner for owner in owners if isinstance(owner, Part))
+        for part in sorted(parts, key=lambda part: (part.policy, part.number)):
+            found.setdefault(part.policy, []).extend(self._wanted(part, end))
+        return found
+
+    def _wanted(self, part: Part, end: str) -> tuple[Box, ...]:
+        """Give what a packet must be, besides its address, to be meant by one endpoint of a policy."""
+        if (part, end) not in self._boxes:
+            policy = self.orders.policies[part.policy]
+            start, until = policy.effective.start.epoch, policy.effective.until
+            clock = self.space.clock
+            acts = clock.since(start * NANOSECONDS)
+            acts &= clock.everything if until is None else ~clock.since(until.epoch * NANOSECONDS)
+            transports = self.orders.parts[part].transports
+            found = (narrowed(self._carried(each, end), TIME, acts) for each in transports)
+            self._boxes[part, end] = tuple(box for box in found if box is not None)
+        return self._boxes[part, end]
+
+    def _carried(self, transport: Transport, end: str) -> Box:
+        box = list(self.space.everything)
+        if transport.protocol is not None:
+            icmp = transport.protocol == _ICMP and self.space.family == 6
+            box[PROTOCOL] = 1 << (_ICMPV6 if icmp else transport.protocol)
+        if transport.first is not None and transport.last is not None:
+            box[_SIDES[end][2]] = span(transport.first, transport.last)
+            # Ports are in the first fragment only, and where the header is there to be read.
+            box[FRAGMENT] &= ~self.space.later_fragments
+            box[HEADER] = 1 << READABLE
+        return tuple(box)
+
+    def _say(self, box: Box, names: frozenset[str], end: str) -> Iterator[Judged]:
+        """Let the strictest act."""
+        actions = {self.orders.policies[name].block.action for name in names}
+        if Action.DROP in actions or (Action.REJECT in actions and end == "from"):
+            yield Judged(box, names, "drop")
+        elif Action.REJECT in actions:
+            for mask, answer in ((1 << _TCP, "reset"), (~(1 << _TCP), "prohibited")):
+                if part := narrowed(box, PROTOCOL, mask):
+                    yield Judged(part, names, answer)
+        else:
+            yield Judged(box, names, "pass")
+
+
+def _outside(box: Box, other: Box) -> Iterator[Box]:
+    return without(box, other) if meet(box, other) else iter((box,))
+
+
+def _group(classes: Classes) -> tuple[list[tuple[frozenset[Hashable], int]], list[int]]:
+    """Give the distinct sets of owners with the classes they own, and for each class which of them it is."""
+    numbers: dict[frozenset[Hashable], int] = {}
+    of_class = [numbers.setdefault(owners, len(numbers)) for owners in classes.owners]
+    masks = [0] * len(numbers)
+    for index, number in enumerate(of_class):
+        masks[number] |= 1 << index
+    return list(zip(numbers, masks, strict=True)), of_class
