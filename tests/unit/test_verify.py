@@ -33,5 +33,5 @@ def load(compiled: Compiled) -> Actual:
 @given(policy_sets(), st.sampled_from(HOOKS), st.sampled_from([0, *INSTANTS]), st.integers(0, 500))
 def test_what_was_rendered_is_proved_equal(made: list[Policy], hooks: tuple[str, ...], at: int, later: int) -> None:
     compiled = compile_policies(made, at, hooks, -10)  # type: ignore[arg-type]
-    proof = prove(load(compiled), Asked(tuple(made), hooks, -10, compiled.counters), at + later)
+    proof = prove(load(compiled), Asked(tuple(made), hooks, -10, ledger=compiled.counters), at + later)
     assert proof.equal, [*map(str, proof.missing), *map(str, proof.excess)]

@@ -53,7 +53,7 @@ class Counters:
                 self._known[name] = meaning
             tally.update(self._known.get(name, said))
         twice = frozenset(policy for policy, times in tally.items() if times > 1)
-        return ordered - tally.keys(), (tally.keys() - ordered) | twice
+        return ordered - tally.keys(), frozenset(tally) - ordered | twice
 
     def _meaning(self, name: str) -> frozenset[str] | None:
         if name not in self._known:

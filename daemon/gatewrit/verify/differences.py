@@ -38,13 +38,21 @@ class Difference:
 
 
 _STRENGTH = {"pass": 0, "accept": 0, "reset": 1, "prohibited": 1, "drop": 2}
-_FATES = {
+_SHOULD = {
+    "pass": "should pass",
+    "reset": "should be answered with a TCP reset",
+    "prohibited": "should be answered with ICMP",
+    "drop": "should be dropped",
+}
+_DOES = {
     "pass": "passes",
     "accept": "passes",
     "reset": "is answered with a TCP reset",
     "prohibited": "is answered with ICMP",
     "drop": "is dropped",
 }
+#: By policy, what is wrong and the hook: a description of some of the packets, and how many more boxes there are.
+Notes = dict[tuple[str | None, str, str | None], tuple[str | None, int]]
 
 
 @dataclass(slots=True)
@@ -53,8 +61,8 @@ class Findings:
 
     policies: Mapping[str, Policy]
     counters: Counters
-    _missing: dict[tuple[str | None, str, str | None], list[str | int | None]] = field(default_factory=dict)
-    _excess: dict[tuple[str | None, str, str | None], list[str | int | None]] = field(default_factory=dict)
+    _missing: Notes = field(default_factory=dict)
+    _excess: Notes = field(default_factory=dict)
 
     def missing(self) -> tuple[Difference, ...]:
         """Give what is ordered and isn't done."""
@@ -66,53 +74,49 @@ class Findings:
 
     def lack(self, policy: str | None, what: str) -> None:
         """Note something that is missing as such."""
-        self._missing.setdefault((policy, what, None), [None, 0])
+        self._missing.setdefault((policy, what, None), (None, 0))
 
     def surplus(self, policy: str | None, what: str) -> None:
         """Note something that is too much as such."""
-        self._excess.setdefault((policy, what, None), [None, 0])
+        self._excess.setdefault((policy, what, None), (None, 0))
 
     def compare(self, leaf: Leaf, judged: Judged, space: Space, hook: str) -> None:
         """Note how a box of packets fares in the kernel, where it isn't as ordered."""
         kernel, wanted = _STRENGTH[leaf.verdict], _STRENGTH[judged.verdict]
         uncounted, overcounted = self.counters.check(leaf.counted, judged.policies)
-        gets, should = _FATES[leaf.verdict], _FATES[judged.verdict]
+        where = _Where(judged.box, space, hook)
+        told = f"what {_SHOULD[judged.verdict]} {_DOES[leaf.verdict]}"
         if kernel > wanted:
             culprits: Iterable[str | None] = overcounted or judged.policies or (None,)
-            told = f"what {should} by the orders {gets}"
-            self._note(self._excess, culprits, told, judged.box, space, hook)
-        elif gets != should:
-            strictest = max(STRICTNESS[self.policies[name].block.action] for name in judged.policies)
-            concerned = [name for name in judged.policies if STRICTNESS[self.policies[name].block.action] == strictest]
-            self._note(self._missing, concerned, f"what {should} by the orders {gets}", judged.box, space, hook)
-        self._note(self._missing, uncounted, "a packet isn't counted for it", judged.box, space, hook)
-        said = "a packet is counted for it though it shouldn't be, or twice"
-        self._note(self._excess, overcounted, said, judged.box, space, hook)
+            _note(self._excess, culprits, told, where)
+        elif _DOES[leaf.verdict] != _DOES[judged.verdict]:
+            strictness = {name: STRICTNESS[self.policies[name].block.action] for name in judged.policies}
+            strictest = max(strictness.values())
+            _note(self._missing, (name for name, each in strictness.items() if each == strictest), told, where)
+        _note(self._missing, uncounted, "packets aren't counted for it that should be", where)
+        _note(self._excess, overcounted, "packets are counted for it that shouldn't be, or more than once", where)
 
     def unclear(self, leaf: Leaf, space: Space, hook: str) -> None:
         """Note packets of which nobody can tell what becomes of them."""
-        self._note(self._excess, (None,), f"can't be proved: {leaf.unclear}", leaf.box, space, hook)
-
-    def _note(
-        self,
-        notes: dict[tuple[str | None, str, str | None], list[str | int | None]],
-        policies: Iterable[str | None],
-        what: str,
-        box: Box,
-        space: Space,
-        hook: str,
-    ) -> None:
-        for policy in policies:
-            found = notes.get((policy, what, hook))
-            if found is None:
-                notes[policy, what, hook] = [space.describe(box), 0]
-            else:
-                found[1] = int(found[1] or 0) + 1
+        _note(self._excess, (None,), f"can't be proved: {leaf.unclear}", _Where(leaf.box, space, hook))
 
 
-def _told(notes: Mapping[tuple[str | None, str, str | None], list[str | int | None]]) -> tuple[Difference, ...]:
-    found = (
-        Difference(policy, what, hook, None if packets is None else str(packets), int(more or 0))
-        for (policy, what, hook), (packets, more) in notes.items()
-    )
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Which packets a finding is about."""
+
+    box: Box
+    space: Space
+    hook: str
+
+
+def _note(notes: Notes, policies: Iterable[str | None], what: str, where: _Where) -> None:
+    for policy in policies:
+        key = (policy, what, where.hook)
+        packets, more = notes.get(key, (None, -1))
+        notes[key] = (packets or where.space.describe(where.box), more + 1)
+
+
+def _told(notes: Notes) -> tuple[Difference, ...]:
+    found = (Difference(policy, what, hook, *counted) for (policy, what, hook), counted in notes.items())
     return tuple(sorted(found, key=lambda each: (each.policy or "", each.what, each.hook or "")))

@@ -7,6 +7,7 @@ matched by the same policies.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from gatewrit.policy.model import Action, Direction, State
@@ -30,7 +31,7 @@ from gatewrit.verify.space import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.policy.model import Endpoint, Family, Policy, Transport
     from gatewrit.verify.addresses import Classes
@@ -68,28 +69,35 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Orders:
-    """The policies that act at a moment or later."""
+    """The policies that act here at a moment or later, and for how long each, in nanoseconds (None: for good)."""
 
     policies: Mapping[str, Policy]
     parts: Mapping[Part, Endpoint]
+    times: Mapping[str, tuple[int, int | None]]
 
     @classmethod
-    def of(cls, policies: Iterable[Policy], now: int) -> Orders:
-        """Take those that count from `now` (nanoseconds) on."""
-        chosen = {policy.id: policy for policy in policies if policy.state is State.ACTIVE and _end(policy, now) > now}
+    def of(cls, policies: Iterable[Policy], now: int, names: Sequence[str], suspended: Mapping[str, int]) -> Orders:
+        """Take those that count from `now` (nanoseconds) on; a suspension by hand puts the start off to its end."""
+        chosen, times = {}, {}
+        for policy in policies:
+            until = policy.effective.until
+            start = max(policy.effective.start.epoch, suspended.get(policy.id, 0)) * NANOSECONDS
+            end = None if until is None else until.epoch * NANOSECONDS
+            here = policy.scope.gateways
+            if here is not None and not any(fnmatchcase(name, glob) for name in names for glob in here):
+                continue
+            if policy.state is State.ACTIVE and (end is None or max(start, now) < end):
+                chosen[policy.id], times[policy.id] = policy, (start, end)
         parts = {
             Part(name, number): endpoint
             for name, policy in chosen.items()
             for number, endpoint in enumerate(each for one in policy.services.values() for each in one.endpoints)
         }
-        return cls(chosen, parts)
+        return cls(chosen, parts, times)
 
     def instants(self) -> Iterator[int]:
         """Yield when policies start and end, in nanoseconds."""
-        for policy in self.policies.values():
-            yield policy.effective.start.epoch * NANOSECONDS
-            if policy.effective.until is not None:
-                yield policy.effective.until.epoch * NANOSECONDS
+        return (instant for times in self.times.values() for instant in times if instant is not None)
 
     def stretches(self, family: Family, dimension: int) -> dict[Hashable, Stretches]:
         """Give the addresses that each owner covers at one end of a packet."""
@@ -103,11 +111,6 @@ class Orders:
 
     def _judges(self, name: str, end: str) -> bool:
         return self.policies[name].block.direction in {Direction(end), Direction.BOTH}
-
-
-def _end(policy: Policy, now: int) -> int:
-    until = policy.effective.until
-    return now + 1 if until is None else until.epoch * NANOSECONDS
 
 
 @dataclass(slots=True)
@@ -183,11 +186,9 @@ class Judge:
     def _wanted(self, part: Part, end: str) -> tuple[Box, ...]:
         """Give what a packet must be, besides its address, to be meant by one endpoint of a policy."""
         if (part, end) not in self._boxes:
-            policy = self.orders.policies[part.policy]
-            start, until = policy.effective.start.epoch, policy.effective.until
+            start, until = self.orders.times[part.policy]
             clock = self.space.clock
-            acts = clock.since(start * NANOSECONDS)
-            acts &= clock.everything if until is None else ~clock.since(until.epoch * NANOSECONDS)
+            acts = clock.since(start) & (clock.everything if until is None else ~clock.since(until))
             transports = self.orders.parts[part].transports
             found = (narrowed(self._carried(each, end), TIME, acts) for each in transports)
             self._boxes[part, end] = tuple(box for box in found if box is not None)

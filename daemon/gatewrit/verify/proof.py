@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FAMILIES: tuple[Family, Family] = (4, 6)
 _DORMANT = "table flag dormant"
-#: Where a base chain goes over from the one end to the other. Only a hint: whatever stands where is judged all the same.
+#: Where a base chain goes over from the one end to the other. Only a hint: wherever a rule stands, it is judged.
 _SECOND_END = "judge-from"
 
 
@@ -36,13 +36,16 @@ _SECOND_END = "judge-from"
 class Asked:
     """What the gateway is to do: the policies that count, on which hooks, at which priority.
 
-    `ledger` says for which policies the daemon takes each counter, as far as that is known.
+    `names` are the gateway's name and tags. `ledger` says for which policies the daemon takes each counter, as far as
+    that is known; `suspended` until when (epoch seconds) a policy is suspended by hand.
     """
 
     policies: tuple[Policy, ...]
     hooks: tuple[str, ...]
     priority: int
+    names: tuple[str, ...] = ()
     ledger: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    suspended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Proof:
 
 def prove(actual: Actual, asked: Asked, now: int) -> Proof:
     """Compare what the kernel returned with the policies, over all packets from `now` (epoch seconds) on."""
-    orders = Orders.of(asked.policies, now * NANOSECONDS)
+    orders = Orders.of(asked.policies, now * NANOSECONDS, asked.names, asked.suspended)
     counters = Counters(actual.counters, asked.ledger)
     findings = Findings(orders.policies, counters)
     for policy, sentence in counters.contradictions():
@@ -142,17 +145,15 @@ def _walk(
     sections: Iterable[tuple[str | None, int, int | None, tuple[str, ...]]] = (
         ((end, 0, None, ()) for end in ends or (None,)) if len(ends) < 2 else _sections(walker.program, name, ends)
     )
-    for end, first, last, later in sections:
-        yield from ((leaf, end, later) for leaf in walker.walk(everything, name, first, last))
+    for judged, first, last, later in sections:
+        yield from ((leaf, judged, later) for leaf in walker.walk(everything, name, first, last))
 
 
 def _sections(
     program: Program, name: str, ends: tuple[str, ...]
 ) -> Iterator[tuple[str, int, int | None, tuple[str, ...]]]:
     rules = program.chains[name]
-    jumps = [
-        any(isinstance(step, Say) and step.verdict.chain == _SECOND_END for step in steps) for steps in rules
-    ]
+    jumps = [any(isinstance(step, Say) and step.verdict.chain == _SECOND_END for step in steps) for steps in rules]
     cut = jumps.index(True) if True in jumps else len(rules)
     yield ends[0], 0, cut, ends[1:]
     yield ends[1], cut, None, ()

@@ -7,6 +7,7 @@ proved, and a packet that gets there spoils the proof: nothing unknown is ever t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -247,7 +248,9 @@ class _Reader:
             return (Keep(FRAGMENT, span(0, 65535)),)
         return steps
 
-    def _loaded(self, part: nf.Meta | nf.Payload | nf.ExtensionHeader) -> Value | Present | bytes | None:
+    def _loaded(  # noqa: PLR0911 - one return for each thing that can be loaded
+        self, part: nf.Meta | nf.Payload | nf.ExtensionHeader
+    ) -> Value | Present | bytes | None:
         match part:
             case nf.Meta(nf.META_NFPROTO):
                 return bytes([_FAMILIES[self._family]])
@@ -290,7 +293,7 @@ class _Reader:
         self._registers[_place(part.register)] = Value(held.dimension, held.width, held.shift, mask, xor)
         return ()
 
-    def _compare(self, part: nf.Cmp) -> Iterable[Step]:
+    def _compare(self, part: nf.Cmp) -> Iterable[Step]:  # noqa: PLR0911 - one return for each kind of value
         held = self._registers.get(_place(part.register))
         data = part.data
         if isinstance(held, bytes) and len(data) == len(held):
@@ -350,6 +353,7 @@ def _holds(op: int, held: bytes, data: bytes) -> bool:
     }[op]
 
 
+@lru_cache(maxsize=4096)
 def _values(held: Value, op: int, data: bytes) -> int:
     """Give the values for which a comparison holds, tried one by one."""
     mask = (1 << 8 * held.width) - 1 if held.mask is None else held.mask

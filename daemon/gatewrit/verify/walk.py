@@ -94,28 +94,34 @@ class Walker:
         """Take one rule's steps; what fails one of them goes on with the next rule."""
         here: list[tuple[Box, tuple[str, ...]]] = [(at.box, at.counted)]
         for step in steps:
+            if isinstance(step, Say | Refuse | Unclear):
+                yield from (self._end(at, box, counted, step) for box, counted in here)
+                return
+            if isinstance(step, CountOn):
+                here = [(box, (*counted, step.name)) for box, counted in here]
+                continue
             there: list[tuple[Box, tuple[str, ...]]] = []
             for box, counted in here:
-                match step:
-                    case CountOn(name):
-                        there.append((box, (*counted, name)))
-                    case Say(verdict):
-                        yield self._obey(at, box, counted, verdict)
-                    case Refuse(answer):
-                        yield Leaf(box, answer, counted, at.chain)
-                    case Unclear(reason):
-                        yield Leaf(box, "unclear", counted, at.chain, f"rule {at.rule + 1} of {at.chain}: {reason}")
-                    case _:
-                        for part, hit, verdict in self._test(step, box):
-                            if not hit:
-                                yield _At(part, at.chain, at.rule + 1, at.stack, counted)
-                            elif verdict is None:
-                                there.append((part, counted))
-                            else:
-                                yield self._obey(at, part, counted, verdict)
+                for part, hit, taken in self._test(step, box):
+                    if not hit:
+                        yield _At(part, at.chain, at.rule + 1, at.stack, counted)
+                    elif taken is None:
+                        there.append((part, counted))
+                    else:
+                        yield self._obey(at, part, counted, taken)
             here = there
         for box, counted in here:
             yield _At(box, at.chain, at.rule + 1, at.stack, counted)
+
+    def _end(self, at: _At, box: Box, counted: tuple[str, ...], step: Say | Refuse | Unclear) -> _At | Leaf:
+        """Take a step after which the rule is over."""
+        match step:
+            case Say(verdict):
+                return self._obey(at, box, counted, verdict)
+            case Refuse(answer):
+                return Leaf(box, answer, counted, at.chain)
+            case Unclear(reason):
+                return Leaf(box, "unclear", counted, at.chain, f"rule {at.rule + 1} of {at.chain}: {reason}")
 
     def _obey(self, at: _At, box: Box, counted: tuple[str, ...], verdict: Verdict) -> _At | Leaf:
         if verdict.kind in {"drop", "accept"}:
@@ -125,14 +131,14 @@ class Walker:
                 # Nobody to go back to: the base chain's policy accepts.
                 return Leaf(box, "accept", counted, at.chain)
             return _At(box, *at.stack[-1], at.stack[:-1], counted)
-        if verdict.chain not in self.program.chains:
+        if verdict.chain is None or verdict.chain not in self.program.chains:
             return Leaf(box, "unclear", counted, at.chain, f"{at.chain} leads to {verdict.chain}, which isn't there")
         stack = (*at.stack, (at.chain, at.rule + 1)) if verdict.kind == "jump" else at.stack
         if len(stack) > _DEPTH:
             return Leaf(box, "unclear", counted, at.chain, f"{at.chain} nests deeper than the kernel allows")
         return _At(box, verdict.chain, 0, stack, counted)
 
-    def _test(self, step: Step, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
+    def _test(self, step: Keep | Names | During | Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut a box by a test: yield each part, whether it passes, and the verdict that it takes with it."""
         match step:
             case Keep(dimension, mask):
@@ -215,6 +221,5 @@ def _resolve(box: Box, dimensions: tuple[int, ...], rows: Rows) -> Iterator[tupl
             if part
         ]
     for cell, held in cells:
-        part = narrowed(box, dimensions[0], cell)
-        assert part is not None
-        yield from _resolve(part, dimensions[1:], held)
+        if part := narrowed(box, dimensions[0], cell):
+            yield from _resolve(part, dimensions[1:], held)
