@@ -7,15 +7,18 @@ The two share no code with each other or with the compiler. `by_policies` reads 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from gatewrit.compile.surroundings import ALONE
 from gatewrit.kernel import expressions as nf
 from gatewrit.policy.model import Action, Direction, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from gatewrit.compile.surroundings import Surroundings
     from gatewrit.kernel.elements import Verdict
     from gatewrit.kernel.transaction import Actual
     from gatewrit.policy.model import Family, Policy, Transport
@@ -26,7 +29,8 @@ class Packet:
     """One packet as far as our rules look.
 
     `sport` and `dport` are None in a later fragment; the kernel's quick way to load them then takes what stands there:
-    `litter`, as both ports, and as the ICMPv6 type.
+    `litter`, as both ports, and as the ICMPv6 type. `iif` and `oif` are the interfaces that it comes in and goes out
+    by; `sdif` is the member by which it came into the VRF that `iif` then is.
     """
 
     family: Family
@@ -37,10 +41,22 @@ class Packet:
     dport: int | None = None
     icmp_type: int = 0
     litter: int = 3101
+    iif: str = ""
+    oif: str = ""
+    sdif: str = ""
 
     @property
     def later_fragment(self) -> bool:
         return self.sport is None
+
+    def seen_at(self, hook: str) -> Packet:
+        """Give what of its interfaces a hook knows."""
+        if hook == "output":
+            return replace(self, iif="", sdif="")
+        if hook == "prerouting":
+            # Before the VRF's device takes it: the packet is then seen once more, coming from that.
+            return replace(self, oif="", sdif="")
+        return replace(self, oif="") if hook == "input" else self
 
 
 @dataclass
@@ -54,14 +70,18 @@ class Fate:
 _ENDS = {"forward": "to from", "prerouting": "to from", "input": "from", "output": "to"}
 
 
-def by_policies(policies: Iterable[Policy], packet: Packet, hook: str, now: int) -> Fate:
-    """Judge a packet by the policies alone."""
+def by_policies(policies: Iterable[Policy], packet: Packet, hook: str, now: int, around: Surroundings = ALONE) -> Fate:
+    """Judge a packet by the policies alone, on a gateway with these surroundings."""
     fate = Fate()
+    packet = packet.seen_at(hook)
+    peer = {"input": packet.source, "output": packet.destination}.get(hook)
+    if peer is not None and _covers(around.spared, packet.family, peer):
+        return fate
     discovers = packet.family == 6 and packet.protocol == 58 and 133 <= packet.icmp_type <= 137
     if discovers and not packet.later_fragment:
         return fate
     for end in _ENDS[hook].split():
-        hits = [policy for policy in policies if _matches(policy, packet, end, now)]
+        hits = [policy for policy in policies if _matches(policy, packet, end, now, around)]
         fate.counts.update(policy.id for policy in hits)
         actions = {policy.block.action for policy in hits}
         if Action.DROP in actions:
@@ -74,19 +94,59 @@ def by_policies(policies: Iterable[Policy], packet: Packet, hook: str, now: int)
     return fate
 
 
-def _matches(policy: Policy, packet: Packet, end: str, now: int) -> bool:
+def _matches(policy: Policy, packet: Packet, end: str, now: int, around: Surroundings) -> bool:
     if policy.state is not State.ACTIVE or policy.block.direction not in {Direction(end), Direction.BOTH}:
         return False
     effective = policy.effective
     if now < effective.start.epoch or (effective.until is not None and now >= effective.until.epoch):
         return False
     address, port = (packet.destination, packet.dport) if end == "to" else (packet.source, packet.sport)
+    other = packet.source if end == "to" else packet.destination
+
+    def covers(parts: Iterable[object], address: int) -> bool:
+        return any(_covers(parts, *way) for way in _ways(packet.family, address, around))
+
+    if covers(policy.exceptions.prefixes, address) or covers(policy.exceptions.sources, other):
+        return False
+    if policy.scope.sources is not None and not covers(policy.scope.sources, other):
+        return False
+    if policy.scope.interfaces is not None and not _passes(policy.scope.interfaces, packet, end, around):
+        return False
     return any(
-        _carries(transport, packet, port) and _covers(endpoint.ranges, packet.family, address)
+        _carries(transport, packet, port) and covers(endpoint.ranges, address)
         for service in policy.services.values()
         for endpoint in service.endpoints
         for transport in endpoint.transports
     )
+
+
+def _passes(interfaces: Iterable[str], packet: Packet, end: str, around: Surroundings) -> bool:
+    """Say whether a packet goes out (`to`) or comes in (`from`) by one of these, or by a VRF of whose it is."""
+    used = {packet.iif, packet.sdif}
+    if end == "to":
+        used = {packet.oif, *(device for device, members in around.masters.items() if packet.oif in members)}
+    return any(fnmatchcase(name, interface) for name in used if name for interface in interfaces)
+
+
+def _ways(family: Family, address: int, around: Surroundings) -> list[tuple[Family, int]]:
+    """Give what an address is: itself, and the IPv4 address that a NAT64 would make of it (RFC 6052, 2.2)."""
+    ways = [(family, address)]
+    octets = address.to_bytes(16, "big")
+    for part in around.nat64 if family == 6 else ():
+        for first, last in zip(part.first.tolist(), part.last.tolist(), strict=True):
+            low, high = (first[0] << 64) + first[1], (last[0] << 64) + last[1]
+            if not low <= address <= high:
+                continue
+            length = 128 - (high - low).bit_length()
+            behind = octets[length // 8 :]
+            if 40 <= length <= 64:
+                # The octet at bits 64 to 71 is zero, and no part of the address.
+                at = 8 - length // 8
+                if behind[at]:
+                    continue
+                behind = behind[:at] + behind[at + 1 :]
+            ways.append((4, int.from_bytes(behind[:4], "big")))
+    return ways
 
 
 def _carries(transport: Transport, packet: Packet, port: int | None) -> bool:
@@ -113,7 +173,7 @@ def _covers(parts: Iterable[object], family: Family, address: int) -> bool:
 
 def by_rules(actual: Actual, counters: Mapping[str, Sequence[str]], packet: Packet, hook: str, now: int) -> Fate:
     """Run a packet through the table as the kernel would, one base chain on the hook."""
-    machine = _Machine(actual, packet, now * 1_000_000_000)
+    machine = _Machine(actual, packet.seen_at(hook), now * 1_000_000_000)
     verdict = machine.run(hook)
     fate = Fate("pass" if verdict == "accept" else verdict)
     for name in machine.counted:
@@ -133,8 +193,10 @@ class _Machine:
         self.packet = packet
         self.now = now_ns
         self.counted: list[str] = []
+        self.hook = ""
 
     def run(self, base: str) -> str:
+        self.hook = base
         stack: list[tuple[str, int]] = []
         chain, at = base, 0
         while True:
@@ -215,6 +277,9 @@ class _Machine:
                 nf.META_L4PROTO: lambda: bytes([packet.protocol, 0, 0, 0]),
                 nf.META_NFPROTO: lambda: bytes([nf.NFPROTO_IPV4 if packet.family == 4 else nf.NFPROTO_IPV6]),
                 nf.META_TIME_NS: lambda: self.now.to_bytes(8, "big"),
+                nf.META_IIFNAME: lambda: packet.iif.encode().ljust(16, b"\0"),
+                nf.META_OIFNAME: lambda: packet.oif.encode().ljust(16, b"\0"),
+                nf.META_SDIFNAME: self._member,
             }[part.key]()
         if part.base == nf.NETWORK_HEADER:
             if part.length == 2:
@@ -230,6 +295,11 @@ class _Machine:
         if part.length == 1:
             return bytes([packet.icmp_type])
         return _port(packet.sport if part.offset == 0 else packet.dport)
+
+    def _member(self) -> bytes:
+        # The kernel refuses rules that ask for it elsewhere (nft_meta_get_validate_sdif).
+        assert self.hook in {"forward", "input"}
+        return self.packet.sdif.encode().ljust(16, b"\0")
 
     def _look_up(self, name: str, registers: bytearray, register: int) -> tuple[Verdict | None] | None:
         elements = self.actual.sets[name].elements

@@ -17,11 +17,13 @@ from gatewrit.policy.model import (
     Direction,
     Effective,
     Endpoint,
+    Exceptions,
     Instant,
     Order,
     Place,
     Policy,
     Ranges,
+    Scope,
     Service,
     State,
     Transport,
@@ -51,6 +53,10 @@ TRANSPORTS = [
     Transport(132),
     Transport(132, 9, 9),
 ]
+#: Names and beginnings of names that contain each other; `vrf-red` is a VRF's device, the gi are members of others.
+INTERFACES = ["gi0", "gi1", "gi10", "g", "ppp0", "vrf-red", "vrf-blue"]
+PATTERNS = [*INTERFACES, "gi*", "gi1*", "g*", "vrf-*", "nowhere0"]
+MASTERS = {"vrf-red": ("gi0", "ppp0"), "vrf-blue": ("gi1",)}
 INSTANTS = [1000, 2000, 3000, 4000]
 
 
@@ -100,11 +106,28 @@ def services(draw: st.DrawFn, name: str) -> Service:
     return Service(name, name, endpoints, name, PLACE)
 
 
+def _both(draw: st.DrawFn) -> tuple[Ranges, ...]:
+    return tuple(draw(ranges(family)) for family in draw(st.sampled_from([(4,), (6,), (4, 6)])))
+
+
+@st.composite
+def exceptions(draw: st.DrawFn) -> Exceptions:
+    prefixes, sources = draw(st.sampled_from([(False, False), (True, False), (False, True), (True, True)]))
+    return Exceptions(_both(draw) if prefixes else (), _both(draw) if sources else ())
+
+
+@st.composite
+def scopes(draw: st.DrawFn) -> Scope:
+    interfaces, sources = draw(st.sampled_from([(False, False), (True, False), (False, True), (True, True)]))
+    patterns = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3, unique=True).map(tuple)
+    return Scope(None, draw(patterns) if interfaces else None, _both(draw) if sources else None)
+
+
 @st.composite
 def policies(draw: st.DrawFn, name: str) -> Policy:
     start = draw(st.sampled_from(INSTANTS))
     until = draw(st.sampled_from([None, *(instant for instant in INSTANTS if instant > start)]))
-    return policy(
+    plain = policy(
         name,
         draw(services(f"service-of-{name}")),
         action=draw(st.sampled_from(Action)),
@@ -113,6 +136,7 @@ def policies(draw: st.DrawFn, name: str) -> Policy:
         until=until,
         state=draw(st.sampled_from([State.ACTIVE, State.ACTIVE, State.ACTIVE, State.SUSPENDED, State.RESCINDED])),
     )
+    return replace(plain, exceptions=draw(exceptions()), scope=draw(scopes()))
 
 
 def policy_sets(most: int = 4) -> st.SearchStrategy[list[Policy]]:

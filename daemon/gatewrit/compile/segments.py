@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.compile.spans import distinct_rows, rank, runs
+from gatewrit.compile.spans import Spans, distinct_rows, rank, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from gatewrit.compile.spans import Addresses, Indices, Spans
+    from gatewrit.compile.spans import Addresses, Indices
     from gatewrit.policy.model import Family
 
 
@@ -102,3 +102,12 @@ def coalesce(segments: Segments, label: NDArray[np.int64]) -> tuple[Addresses, A
     # Segments are disjoint, so the boundary after each start is that segment's own end.
     spread[starts] = chosen
     return runs(positions, spread)
+
+
+def subtract(spans: Spans, gone: Spans) -> Spans:
+    """Give what is in `spans` and not in `gone`."""
+    if not len(spans) or not len(gone):
+        return spans
+    cut = segment(spans.family, [spans, gone])
+    label = np.array([0 if owners == (0,) else -1 for owners in cut.owners], np.int64)
+    return Spans(spans.family, *coalesce(cut, label)[:2])

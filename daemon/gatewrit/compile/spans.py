@@ -51,7 +51,7 @@ def exact_sum(values: NDArray[np.uint64]) -> int:
     return (int((values >> np.uint64(32)).sum()) << 32) + int((values & half).sum())
 
 
-def merge(family: Family, ranges: Iterable[Ranges]) -> Spans:
+def merge(family: Family, ranges: Iterable[Ranges | Spans]) -> Spans:
     """Unite ranges in any order, overlapping, nested, duplicate or adjacent, into spans."""
     parts = [each for each in ranges if each.family == family]
     dtype = IPV4_DTYPE if family == 4 else IPV6_DTYPE

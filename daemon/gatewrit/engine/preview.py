@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gatewrit.compile.cells import FAMILIES
 from gatewrit.compile.ladder import pending
-from gatewrit.compile.render import FAMILIES, policy_spans
+from gatewrit.compile.render import policy_spans
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gatewrit.kernel import wire
 from gatewrit.kernel.elements import Verdict, decode_verdict, encode_verdict
 
-META_NFPROTO, META_L4PROTO, META_TIME_NS = 15, 16, 30
+META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO, META_TIME_NS, META_SDIFNAME = 6, 7, 15, 16, 30, 34
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 CMP_EQ, CMP_NEQ, CMP_LT = 0, 1, 2
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10

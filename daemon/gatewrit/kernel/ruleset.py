@@ -40,7 +40,9 @@ PORT = KeyType("inet_service", 13, 2)
 IPV4 = KeyType("ipv4_addr", 7, 4)
 IPV6 = KeyType("ipv6_addr", 8, 16)
 ICMPV6 = KeyType("icmpv6_type", 29, 1)
-KEY_TYPES = {each.number: each for each in (PROTOCOL, PORT, IPV4, IPV6, ICMPV6)}
+#: A name in 16 bytes (IFNAMSIZ), padded with NULs.
+IFNAME = KeyType("ifname", 41, 16)
+KEY_TYPES = {each.number: each for each in (PROTOCOL, PORT, IPV4, IPV6, ICMPV6, IFNAME)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ IP_DADDR = Field("ip daddr", IPV4, nf.Payload(nf.NETWORK_HEADER, 16, 4), nf.NFPR
 IP6_SADDR = Field("ip6 saddr", IPV6, nf.Payload(nf.NETWORK_HEADER, 8, 16), nf.NFPROTO_IPV6)
 IP6_DADDR = Field("ip6 daddr", IPV6, nf.Payload(nf.NETWORK_HEADER, 24, 16), nf.NFPROTO_IPV6)
 ICMPV6_TYPE = Field("icmpv6 type", ICMPV6, nf.Payload(nf.TRANSPORT_HEADER, 0, 1), nf.NFPROTO_IPV6, nf.IPPROTO_ICMPV6)
+#: Interfaces by name; a packet without one has the empty name.
+IIFNAME = Field("iifname", IFNAME, nf.Meta(nf.META_IIFNAME))
+OIFNAME = Field("oifname", IFNAME, nf.Meta(nf.META_OIFNAME))
+#: The member through which a packet came into a VRF, whose device `iifname` then is. Only in input and forward.
+SDIFNAME = Field("meta sdifname", IFNAME, nf.Meta(nf.META_SDIFNAME))
 
 
 def padded(length: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gatewrit.kernel.elements import Verdict
 from gatewrit.kernel.expressions import NFPROTO_IPV4
 from gatewrit.kernel.ruleset import (
+    IFNAME,
     IPV4,
     IPV6,
     PROTOCOL,
@@ -168,10 +169,18 @@ def _concatenation(first: bytes, last: bytes, key: tuple[KeyType, ...]) -> Itera
 def _range(first: bytes, last: bytes, part: KeyType) -> str:
     if part in {IPV4, IPV6}:
         return _addresses(first, last)
+    if part is IFNAME:
+        return _interface(first, last)
     low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
     if part is PROTOCOL:
         return _protocol(low)
     return str(low) if low == high else f"{low}-{high}"
+
+
+def _interface(first: bytes, last: bytes) -> str:
+    """Print a name, or the beginning that all names of a range have: `"ppp*"`."""
+    name = first.rstrip(b"\0").decode()
+    return f'"{name}"' if first == last else f'"{name}*"'
 
 
 def _addresses(first: bytes, last: bytes) -> str:

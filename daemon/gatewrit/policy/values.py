@@ -85,9 +85,14 @@ def _check_digest(text: str) -> str:
     return text
 
 
+_IN_INTERFACE = r"(?![/:*\"\\])[!-~]"
+
+
 def _check_interface(text: str) -> str:
-    if not re.fullmatch(r"[^\s/:*]{1,15}|[^\s/:*]{0,14}\*", text) or text in (".", "..", "*"):
-        raise refuse("bad_value", f"{text} can't be an interface: up to 15 characters, at most one * at the end")
+    # The kernel takes more in a name (dev_valid_name), but nft, which has no escapes, couldn't read it back.
+    if not re.fullmatch(rf"{_IN_INTERFACE}{{1,15}}|{_IN_INTERFACE}{{1,14}}\*", text) or text in (".", ".."):
+        message = f"{text} can't be an interface: up to 15 plain characters, at most one * at the end"
+        raise refuse("bad_value", message)
     return text
 
 

@@ -1,0 +1,170 @@
+"""Address and port to the policies that a packet meets: the maps, the gate and the dispatches of one end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatewrit.compile.cells import FAMILIES, digest_name, label
+from gatewrit.compile.conditions import add_cell
+from gatewrit.compile.dispatch import dispatch, union
+from gatewrit.compile.segments import coalesce, segment
+from gatewrit.kernel import expressions
+from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.ruleset import (
+    ICMPV6,
+    ICMPV6_TYPE,
+    L4PROTO,
+    PORT,
+    PROTOCOL,
+    ByMap,
+    Chain,
+    InSet,
+    LaterFragment,
+    Rule,
+    SetSpec,
+    Unfragmented,
+    padded,
+)
+from gatewrit.policy.model import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gatewrit.compile.cells import Draft, End
+    from gatewrit.compile.dispatch import Dispatch, PortRange
+    from gatewrit.compile.segments import Segments
+    from gatewrit.compile.spans import Spans
+    from gatewrit.kernel.ruleset import Field, Statement
+    from gatewrit.policy.model import Family, Transport
+
+NEIGHBOUR_DISCOVERY = "neighbour-discovery"
+
+_NFPROTO = {4: expressions.NFPROTO_IPV4, 6: expressions.NFPROTO_IPV6}
+_ICMP, _ICMPV6 = 1, expressions.IPPROTO_ICMPV6
+#: RFC 4861: router solicitation and advertisement, neighbour solicitation and advertisement, redirect.
+_ND_TYPES = range(133, 138)
+#: Up to so many single ports a set holds them one by one: a hash look-up costs half of one in intervals.
+_SINGLE_PORTS = 64
+
+#: What one policy says of one kind of transport: whose spans are cut into segments.
+Owner = tuple[str, "Transport", Direction]
+
+
+def judge(draft: Draft, end: End, spans: Mapping[Family, Mapping[Owner, Spans]]) -> bool:
+    """Add all that judges one end of a packet; False if no policy judges it.
+
+    A packet whose port some policy limits is looked up in the full maps, any other only in those of the policies that
+    no port limits: so a million addresses behind one port cost the other ports nothing.
+
+    A later fragment has no ports, but the kernel's quick way to load them takes whatever stands there
+    (nft_payload_fast_eval in net/netfilter/nf_tables_core.c, as of 6.18): it is told apart behind the gate.
+    """
+    views = [_View.of(end, family, spans[family]) for family in FAMILIES]
+    ports = union(part for view in views for part in view.ports)
+    portless = [Rule((ByMap((view.address,), name),)) for view in views if (name := view.add_map(draft, ported=False))]
+    rules = portless
+    if ports:
+        onward = Verdict("return")
+        if portless:
+            onward = Verdict("goto", f"{end.name}.any-port")
+            draft.chains[f"{end.name}.any-port"] = Chain(f"{end.name}.any-port", tuple(portless))
+            rules = [Rule((onward,))]
+        maps = [(view, name) for view in views if (name := view.add_map(draft, ported=True))]
+        full = [Rule((LaterFragment(_NFPROTO[view.family]), onward), "no ports") for view, _ in maps if view.ports]
+        full += [Rule((ByMap((view.address,), name),)) for view, name in maps]
+        gate = _port_set(draft, f"{end.name}.ports", [(part, None) for part in ports], verdicts=False)
+        draft.chains[f"{end.name}.ports"] = Chain(f"{end.name}.ports", tuple(full))
+        rules = [Rule((InSet((L4PROTO, end.port), gate), Verdict("goto", f"{end.name}.ports"))), *rules]
+    if rules:
+        draft.chains[end.entry] = Chain(end.entry, tuple(rules))
+    return bool(rules)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """What one end of the packets of one family meets."""
+
+    end: End
+    family: Family
+    segments: Segments
+    dispatches: tuple[Dispatch, ...]
+
+    @classmethod
+    def of(cls, end: End, family: Family, spans: Mapping[Owner, Spans]) -> _View:
+        owners = [owner for owner in spans if owner[2] in {end.name, Direction.BOTH}]
+        segments = segment(family, [spans[owner] for owner in owners])
+        return cls(end, family, segments, tuple(dispatch(owners[i][:2] for i in group) for group in segments.owners))
+
+    @property
+    def address(self) -> Field:
+        return self.end.addresses[FAMILIES.index(self.family)]
+
+    @property
+    def ports(self) -> list[PortRange]:
+        return [part for each in self.dispatches for part, _ in each.ports]
+
+    def add_map(self, draft: Draft, *, ported: bool) -> str | None:
+        """Add the map from addresses to the chains that judge them, and those chains; None if it would be empty."""
+        ported = ported and bool(self.ports)
+        wanted = [each if ported else each.portless for each in self.dispatches]
+        names = [_add_class(draft, self.end, self.family, each) if each.cells else None for each in wanted]
+        targets = sorted({name for name in names if name})
+        if not targets:
+            return None
+        index = np.array([targets.index(name) if name else -1 for name in names], np.int64)
+        verdicts = tuple(Verdict("goto", name) for name in targets)
+        name = f"{self.end.name}{self.family}" + ("" if ported else ".any-port")
+        return draft.add_map(name, self.family, coalesce(self.segments, index), verdicts)
+
+
+def _add_class(draft: Draft, end: End, family: Family, each: Dispatch) -> str:
+    """Add the chain that judges the packets of all segments with one dispatch, by protocol and port."""
+    ids = tuple(sorted({policy for cell in each.cells for policy in cell}))
+    conditions = [(policy, draft.conditions[policy].identity) for policy in ids if policy in draft.conditions]
+    name = f"{end.name}{family}.{digest_name((each, conditions) if conditions else each)}"
+    if name in draft.chains:
+        return name
+    rules: list[tuple[Statement, ...]] = []
+    if family == 6 and (each.protocols or each.other):
+        types = [(bytes([kind]), bytes([kind]), None) for kind in _ND_TYPES]
+        exempt = draft.add_set(SetSpec(NEIGHBOUR_DISCOVERY, (ICMPV6,), False, False), Elements.of(1, types))
+        # Neighbour discovery is never fragmented (RFC 6980); a later fragment only looks like it.
+        rules.append((InSet((ICMPV6_TYPE,), exempt), Unfragmented(), Verdict("return")))
+    if each.ports:
+        verdicts = [(part, add_cell(draft, end, cell)) for part, cell in each.ports]
+        rules.append((ByMap((L4PROTO, end.port), _port_set(draft, f"{name}.ports", verdicts, verdicts=True)),))
+    if each.protocols:
+        numbers = [(_number(number, family), add_cell(draft, end, cell)) for number, cell in each.protocols]
+        elements = Elements.of(1, [(bytes([number]), bytes([number]), verdict) for number, verdict in numbers])
+        protocols = draft.add_set(SetSpec(f"{name}.protocols", (PROTOCOL,), False, True), elements)
+        rules.append((ByMap((L4PROTO,), protocols),))
+    if each.other:
+        rules.append((add_cell(draft, end, each.other),))
+    draft.chains[name] = Chain(name, tuple(Rule(statements) for statements in rules), comment=label(ids))
+    return name
+
+
+def _number(protocol: int, family: Family) -> int:
+    """`icmp` in a policy means each family's own."""
+    return _ICMPV6 if protocol == _ICMP and family == 6 else protocol
+
+
+def _port_set(draft: Draft, name: str, parts: Sequence[tuple[PortRange, Verdict | None]], *, verdicts: bool) -> str:
+    """Add a set or map keyed by protocol and port: single ports while they are few, else intervals."""
+    single = sum(part.last - part.first + 1 for part, _ in parts) <= _SINGLE_PORTS
+    rows = []
+    for part, verdict in parts:
+        pieces = range(part.first, part.last + 1) if single else (part.first,)
+        rows += [
+            (_port_key(part.protocol, port), _port_key(part.protocol, port if single else part.last), verdict)
+            for port in pieces
+        ]
+    spec = SetSpec(name, (PROTOCOL, PORT), interval=not single, verdicts=verdicts)
+    return draft.add_set(spec, Elements.of(2 * padded(1), rows))
+
+
+def _port_key(protocol: int, port: int) -> bytes:
+    return bytes([protocol, 0, 0, 0]) + port.to_bytes(2, "big") + bytes(2)
