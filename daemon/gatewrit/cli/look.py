@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
 from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.render import compile_policies
+from gatewrit.engine import byhand
+from gatewrit.engine.byhand import Book
+from gatewrit.engine.holds import Rules, hold_back
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.preview import preview
 from gatewrit.engine.store import Store
@@ -25,6 +29,7 @@ from gatewrit.policy.model import Policy
 
 if TYPE_CHECKING:
     from gatewrit.compile.render import Compiled
+    from gatewrit.engine.holds import Held
     from gatewrit.engine.preview import PolicyChange
     from gatewrit.kernel.transaction import Actual
     from gatewrit.settings import Settings
@@ -69,7 +74,8 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     policies, faults = load(settings.policies)
     if any(fault.severity == "error" for fault in faults):
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
-    chosen = acting(policies, _local(settings), now).values()
+    suspended = {name: each.until for name, each in _book(settings).suspensions.items() if each.since <= now}
+    chosen = acting(policies, replace(_local(settings), suspended=suspended), now).values()
     compiled = compile_policies(chosen, now, settings.hooks, settings.priority)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
@@ -113,9 +119,12 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     """
     now = int(time.time())
     kept, _ = Store(settings.state).load()
-    intake = take_in(read_directory(settings.policies), kept, now)
+    book = _book(settings)
+    local = replace(_local(settings), suspended=book.suspended)
+    rules = Rules(settings.limits.change_share, book.held, book.released, local)
+    intake, held = hold_back(take_in(read_directory(settings.policies), kept, now), kept, rules, now)
     faults = [finding.fault for finding in intake.findings]
-    wanted = acting(intake.policies.values(), _local(settings), now)
+    wanted = acting(intake.policies.values(), local, now)
     compiled = compile_policies(wanted.values(), now, settings.hooks, settings.priority)
     actual = run(_read())
     enforced = (
@@ -127,16 +136,35 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
             if isinstance(policy := resolve(each.document, each.services), Policy)
         }
     )
-    changes = preview(acting(enforced.values(), _local(settings), now), wanted, now)
+    changes = preview(acting(enforced.values(), local, now), wanted, now)
     change = diff(compiled.ruleset, actual).change
     if as_json:
-        print_json({"pending": bool(change), "policies": [_change_json(each) for each in changes], "held": []})
+        print_json(
+            {
+                "pending": bool(change),
+                "policies": [_change_json(each) for each in changes],
+                "held": [_held_json(each) for each in held],
+            }
+        )
     else:
         print_faults(faults)
         _print_plan(changes, compiled, actual, size=change.size)
+        for each in held:
+            click.echo(
+                f"held   {each.policy}: {each.addresses_added} addresses to block, {each.addresses_lifted} to lift"
+            )
         if verbose and change:
             click.echo(f"\n{change}", nl=False)
-    return REFUSED if change else FINE
+    return REFUSED if change or held else FINE
+
+
+def _book(settings: Settings) -> Book:
+    """Give what stands by hand; nothing if that can't be read, as the daemon has it then."""
+    try:
+        return byhand.load(settings.state)
+    except (OSError, ValueError) as error:
+        click.echo(f"gatewrit: {settings.state / 'byhand.json'}: {error}", err=True)
+        return Book()
 
 
 async def _read() -> Actual:
@@ -153,6 +181,15 @@ def _change_json(change: PolicyChange) -> dict[str, object]:
         # As everywhere, addresses are counted in decimal strings: IPv6 passes 2**53.
         "addresses_added": str(change.addresses_added),
         "addresses_lifted": str(change.addresses_lifted),
+    }
+
+
+def _held_json(held: Held) -> dict[str, object]:
+    return {
+        "id": held.policy,
+        "services": list(held.services),
+        "addresses_added": str(held.addresses_added),
+        "addresses_lifted": str(held.addresses_lifted),
     }
 
 

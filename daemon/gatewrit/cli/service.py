@@ -17,6 +17,7 @@ import structlog
 import gatewrit
 from gatewrit.api import control, documents, http
 from gatewrit.api.listen import ListenError
+from gatewrit.cli import desk
 from gatewrit.cli.app import fault_json
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
@@ -47,6 +48,7 @@ def config(settings: Settings) -> Config:
         settings.hooks,
         settings.priority,
         settings.gateway.tags,
+        settings.limits.change_share,
     )
 
 
@@ -114,7 +116,8 @@ def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
         log.info("reload.asked", by=caller.name, uid=caller.uid)
         return outcome_json(await daemon.reload())
 
-    return {"status": control.Verb(status), "reload": control.Verb(reload), "apply": control.Verb(reload)}
+    known = {"status": control.Verb(status), "reload": control.Verb(reload), "apply": control.Verb(reload)}
+    return {**known, **desk.verbs(daemon)}
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

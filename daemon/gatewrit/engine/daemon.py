@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gatewrit.compile.acting import Local, acting
+from gatewrit.compile.acting import acting
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
-from gatewrit.engine import memory, status
+from gatewrit.engine import byhand, memory, status
+from gatewrit.engine.hand import Hand, check_gone
+from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
 from gatewrit.engine.scribe import Scribe
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
 
+    from gatewrit.engine.byhand import Done, Request
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.intake import Intake
     from gatewrit.engine.memory import Record
@@ -66,6 +69,7 @@ class Config:
     hooks: tuple[HookName, ...] = ("forward",)
     priority: int = -10
     tags: tuple[str, ...] = ()
+    change_share: float = 0.5
 
 
 class Daemon:
@@ -84,8 +88,8 @@ class Daemon:
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
         self._digest = ""
-        local = Local((config.gateway, *config.tags))
-        self._standing = status.Standing(config.gateway, int(clock.time()), local=local)
+        self._hand = Hand(self._scribe, (config.gateway, *config.tags))
+        self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
         self._damage: list[status.Trouble] = []
         self._snapshot = status.snapshot(self._standing, int(clock.time()))
         self._waiting: list[asyncio.Future[Outcome]] = []
@@ -116,12 +120,19 @@ class Daemon:
         self.want_reload()
         return await waiter
 
+    async def by_hand(self, request: Request) -> Done:
+        """Do what somebody orders by hand, and wait until it acts; raises `byhand.RefusedError`."""
+        return await self._hand.ask(request, self._wanted)
+
     async def run(self) -> NoReturn:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
         while True:
             self._turned = self._clock.monotonic()
-            if self._reload_wanted:
+            if self._hand.asked and self._standing.intake is not None:
+                # Somebody is in a hurry; the files may wait.
+                await self._hand.serve(self._carry_out)
+            elif self._reload_wanted:
                 await self._serve_reload()
             elif self._agenda.is_due("retry") or self._agenda.is_due("instant"):
                 await self._advance()
@@ -138,6 +149,13 @@ class Daemon:
         outcome = await self._reload()
         await self._tally.save()
         return outcome
+
+    async def once_by_hand(self, request: Request) -> Done:
+        """Do what somebody orders by hand without a daemon: read and enforce one time, with that in force."""
+        await asyncio.to_thread(self._remember)
+        done = await self._carry_out(request)
+        await self._tally.save()
+        return done
 
     async def watch(self) -> None:
         """Ask for a reload whenever the policy files have changed."""
@@ -156,6 +174,7 @@ class Daemon:
         state = self._config.state
         self._kept, damaged = self._store.load()
         lost = [f"{each}: this policy's last good revision is lost" for each in damaged]
+        self._hand.load()
         try:
             self._tally.load()
         except (OSError, ValueError) as error:
@@ -184,7 +203,8 @@ class Daemon:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         reading = await asyncio.to_thread(read_directory, self._config.policies)
         before = self._kept
-        intake = take_in(reading, before, self._now())
+        rules, now = self._hand.rules(self._config.change_share), self._now()
+        intake, held = await asyncio.to_thread(lambda: hold_back(take_in(reading, before, now), before, rules, now))
         faults = tuple(finding.fault for finding in intake.findings)
         errors = [fault for fault in faults if fault.severity == "error"]
         for fault in faults:
@@ -195,6 +215,7 @@ class Daemon:
             self._standing = replace(self._standing, intake=intake)
             self._publish()
             return Outcome(False, self._record.generation, 0, faults, _BLIND)
+        await self._hand.settle(held, now)
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
@@ -212,6 +233,8 @@ class Daemon:
 
     async def _take_over(self, intake: Intake, cause: str) -> int:
         """Compile what counts now, and enforce it."""
+        await self._hand.sweep(self._now())
+        self._standing = replace(self._standing, local=self._hand.local)
         compiled, digest = await asyncio.to_thread(self._compile, intake, self._now())
         self._compiled, self._digest = compiled, digest
         addresses = {
@@ -229,6 +252,33 @@ class Daemon:
         """Follow the clock: what has ended is swept, what has begun needs no guard any more."""
         if self._standing.intake is not None:
             await self._take_over(self._standing.intake, "time")
+
+    # -- by hand -------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, request: Request) -> Done:
+        """Write down what somebody orders, and enforce it. A suspension in a hurry doesn't read the files again."""
+        now, name = self._now(), request.policy or ""
+        forget = request.verb == "forget"
+        if forget:
+            reading = await asyncio.to_thread(read_directory, self._config.policies)
+            check_gone(name, reading, self._kept, self._tally.totals, now)
+        known = {each: kept.document for each, kept in self._kept.items()}
+        book, acts = byhand.write_down(self._hand.book, request, known, now)
+        await self._hand.keep(book, acts)
+        if forget:
+            before, self._kept = self._kept, {each: kept for each, kept in self._kept.items() if each != name}
+            await self._scribe.write("last good policies", lambda: self._store.save(self._kept, before))
+        intake = self._standing.intake
+        if intake is None or request.verb in {"release", "forget"}:
+            outcome = await self._reload()
+        else:
+            changed = await self._take_over(intake, "by hand")
+            self._publish()
+            outcome = Outcome(self._failure is None, self._record.generation, changed, (), self._sentence(0))
+        if forget:
+            await self._tally.forget(name)
+            self._publish()
+        return byhand.Done(acts, outcome, byhand.told(acts, outcome), name in self._hand.book.held)
 
     # -- enforcing -----------------------------------------------------------------------------------------------
 
@@ -286,7 +336,11 @@ class Daemon:
         """Begin a new generation if another ruleset is enforced than before, and note whose rules came when."""
         digest = self._digest
         record = replace(
-            self._record, installed={name: self._record.installed.get(name, now) for name in compiled.addresses}
+            self._record,
+            installed={
+                name: max(self._record.installed.get(name, now), self._hand.resumed.get(name, 0))
+                for name in compiled.addresses
+            },
         )
         if digest != record.digest or done.changed:
             grown = record.generation + (digest != record.digest)
@@ -306,7 +360,7 @@ class Daemon:
         """Make the snapshot that everybody sees from now on."""
         now = self._now()
         intake = self._standing.intake
-        troubles = [*self._damage, *self._scribe.troubles]
+        troubles = [*self._damage, *self._scribe.troubles, *self._hand.troubles(now)]
         if self._failure is not None:
             troubles.append(self._failure)
         if intake is not None:

@@ -33,13 +33,14 @@ class Intake:
     """What counts from now on.
 
     `policies` are shown and, while active, enforced; `kept` is what to remember of them; `rejected` are the handles of
-    those of which no revision was ever good.
+    those of which no revision was ever good; `gone` are those in `kept` whose file isn't there any more.
     """
 
     policies: Mapping[str, Policy]
     kept: Mapping[str, Kept]
     rejected: tuple[str, ...]
     findings: tuple[Finding, ...]
+    gone: tuple[str, ...] = ()
 
 
 def take_in(reading: Reading, before: Mapping[str, Kept], now: int) -> Intake:
@@ -65,7 +66,8 @@ def take_in(reading: Reading, before: Mapping[str, Kept], now: int) -> Intake:
             findings.append(Finding(_missing(policy), name))
     told = {finding.fault for finding in findings}
     findings += [Finding(fault) for fault in reading.faults if fault not in told]
-    return Intake(policies, kept, tuple(rejected), tuple(findings))
+    there = {*reading.policies, *reading.duplicate_policies, *broken}
+    return Intake(policies, kept, tuple(rejected), tuple(findings), tuple(name for name in kept if name not in there))
 
 
 def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Fault, ...]]:

@@ -70,6 +70,16 @@ class Ledger:
             seen[counter.name] = Seen(home, Count(counter.packets, counter.bytes), policies)
         return type(self)(totals, seen)
 
+    def without(self, policy: str) -> Ledger:
+        """Drop the counts of one policy, and count nothing for it any more."""
+        totals = {name: count for name, count in self.totals.items() if name != policy}
+        seen = {
+            name: Seen(each.home, each.count, left)
+            for name, each in self.seen.items()
+            if (left := tuple(member for member in each.policies if member != policy))
+        }
+        return type(self)(totals, seen)
+
     def document(self) -> dict[str, Any]:
         """Give it as JSON."""
         return {

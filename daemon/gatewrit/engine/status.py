@@ -36,6 +36,14 @@ ACTIONS: Mapping[str, str] = {
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
     "state_unwritable": "Free or remount the state directory; until then a restart can't know the last good policies",
+    "change_held": (
+        "See `gatewrit plan`. If the change is meant: gatewrit release POLICY --reason TEXT. If not, restore the file"
+    ),
+    "suspended_by_hand": (
+        "It is enforced again by itself then; sooner: gatewrit resume POLICY. To suspend or lift the order for good, "
+        "raise `revision` and write `state: suspended` or `state: rescinded`"
+    ),
+    "by_hand_lost": "Suspend again what must be; then, or after `gatewrit resume --all`, this is settled",
     "state_damaged": "Reload with every policy file in place, so that the state is written anew",
 }
 DEFAULT_ACTION = "Correct the file, try it with `gatewrit check`, then: gatewrit reload"

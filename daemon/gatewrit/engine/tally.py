@@ -98,6 +98,11 @@ class Tally:
             # They do no harm; the next pass tries again.
             log.warning("counters.unswept", reason=str(error))
 
+    async def forget(self, policy: str) -> None:
+        """End the counts of one policy that no rule counts for any more."""
+        self._ledger = self._ledger.without(policy)
+        await self.save()
+
     async def save(self) -> None:
         """Write the counts down."""
         self._save_at = self._clock.monotonic() + SAVE_EVERY

@@ -1,0 +1,49 @@
+"""What is ordered by hand, between the command line and the engine: requests in, what came of them as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gatewrit.api import control
+from gatewrit.cli.app import fault_json
+from gatewrit.engine import byhand
+from gatewrit.engine.byhand import Done, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from gatewrit.api.control import Caller
+    from gatewrit.engine.daemon import Daemon
+
+VERBS: tuple[byhand.Verb, ...] = ("suspend", "resume", "release", "forget")
+TAKES: Mapping[str, type[str | int | bool]] = {"policy": str, "until": int, "reason": str}
+
+
+def verbs(daemon: Daemon) -> dict[str, control.Verb]:
+    """Give what the control socket can ask for by hand. A request without `policy` means all of them."""
+
+    def serving(verb: byhand.Verb) -> Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, Any]]]:
+        async def serve(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+            try:
+                return done_json(await daemon.by_hand(Request(verb, by=caller.name, uid=caller.uid, **arguments)))
+            except byhand.RefusedError as refusal:
+                raise control.VerbError(refusal.code, str(refusal)) from None
+
+        return serve
+
+    return {verb: control.Verb(serving(verb), TAKES) for verb in VERBS}
+
+
+def done_json(done: Done) -> dict[str, Any]:
+    """Give what came of a request as JSON. `held`: a change of the policy is still, or again, held."""
+    until = done.acts[0].until if done.acts else None
+    return {
+        "ok": done.outcome.ok,
+        "policies": [act.policy for act in done.acts],
+        "until": None if until is None else byhand.shown(until),
+        "held": done.held,
+        "generation": done.outcome.generation,
+        "changed": done.outcome.changed,
+        "sentence": done.sentence,
+        **fault_json(done.outcome.faults),
+    }
