@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from gatewrit.compile.acting import Local
-from gatewrit.compile.render import FAMILIES
+from gatewrit.compile.cells import FAMILIES
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine.intake import Finding, Intake
