@@ -16,7 +16,7 @@ from gatewrit.engine import durable
 from gatewrit.policy.load import Broken, PolicyDocument, ServiceDocument, parse_policy, parse_service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gatewrit.policy.load import Source
@@ -105,20 +105,9 @@ class Store:
         value = durable.read_json(path)
         if value is None or value["version"] != VERSION:
             raise StoreError(f"version {None if value is None else value['version']} isn't one that I know")
-        document = parse_policy(self._text(value["policy"]), value["policy"]["file"])
-        if isinstance(document, Broken):
-            raise StoreError(f"{document.faults[0]}")
-        services = {}
-        for name, each in value["services"].items():
-            lists = {called: self._text(source) for called, source in each["lists"].items()}
-            service = parse_service(self._text(each), each["file"], lists)
-            if isinstance(service, Broken):
-                raise StoreError(f"{service.faults[0]}")
-            services[name] = service
-        return Kept(document, services)
+        return read_kept(value, self._text)
 
-    def _text(self, reference: Mapping[str, Any]) -> bytes:
-        digest = str(reference["sha256"])
+    def _text(self, digest: str) -> bytes:
         if not _DIGEST.fullmatch(digest):
             raise StoreError(f"{digest!r} is not a digest")
         text = (self.root / "texts" / digest).read_bytes()
@@ -129,3 +118,26 @@ class Store:
 
 def _reference(source: Source) -> dict[str, str]:
     return {"file": source.file, "sha256": source.sha256}
+
+
+def read_kept(value: Mapping[str, Any], text: Callable[[str], bytes]) -> Kept:
+    """Put a kept policy together from what `document_json` said; `text` fetches by digest.
+
+    Raises `StoreError` if it can't be parsed, `KeyError`, `TypeError` or `AttributeError` if it says something else,
+    and whatever `text` raises.
+    """
+
+    def fetch(reference: Mapping[str, Any]) -> bytes:
+        return text(str(reference["sha256"]))
+
+    document = parse_policy(fetch(value["policy"]), value["policy"]["file"])
+    if isinstance(document, Broken):
+        raise StoreError(f"{document.faults[0]}")
+    services = {}
+    for name, each in value["services"].items():
+        lists = {called: fetch(source) for called, source in each["lists"].items()}
+        service = parse_service(fetch(each), each["file"], lists)
+        if isinstance(service, Broken):
+            raise StoreError(f"{service.faults[0]}")
+        services[name] = service
+    return Kept(document, services)

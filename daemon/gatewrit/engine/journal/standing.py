@@ -1,0 +1,157 @@
+"""How everything stood after a row of the journal, found by following the rows. Pure.
+
+A checkpoint holds it for the rows that are gone, so that what was ordered long ago and still holds isn't forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gatewrit.engine.journal.rows import Row
+
+VERSION = 1
+#: Kinds that open a problem; the kind `mended` closes it.
+OPENING = frozenset({"problem", "refused", "held", "clock"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """One policy: the texts that count (None once it is gone) and those whose rules the kernel has (None if none).
+
+    `texts` and `enforced` have the shape of `Kept.document_json`. `since` is when the kernel got rules for it, in
+    epoch seconds; `state` is the contract's word; `suspended` what was said with a suspension by hand.
+    """
+
+    texts: Mapping[str, Any] | None = None
+    revision: int | None = None
+    enforced: Mapping[str, Any] | None = None
+    since: int | None = None
+    state: str | None = None
+    suspended: Mapping[str, Any] | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing left to know."""
+        return self.texts is None and self.enforced is None and self.suspended is None
+
+
+@dataclass(slots=True)
+class Standing:
+    """All that the journal says up to one row. `running` is whether a daemon was; `gateway` what it said of itself.
+
+    `problems` are those that were open, by code, policy and place; `everything` a suspension by hand of all policies.
+    """
+
+    policies: dict[str, Stood] = field(default_factory=dict)
+    problems: set[tuple[str, str | None, str | None]] = field(default_factory=set)
+    generation: int | None = None
+    digest: str | None = None
+    running: bool = False
+    gateway: dict[str, Any] = field(default_factory=dict)
+    everything: Mapping[str, Any] | None = None
+
+    def copy(self) -> Standing:
+        """Give one that can be changed without this one changing; the values within never change."""
+        return replace(self, policies=dict(self.policies), problems=set(self.problems))
+
+    def follow(self, row: Row) -> None:
+        """Take in a row; raises `ValueError`, `KeyError` or `TypeError` if it isn't one that was ever written."""
+        self.take(row.kind, row.policy, row.content())
+
+    def take(self, kind: str, policy: str | None, data: Mapping[str, Any]) -> None:
+        """Take in what a row says. Kinds that change nothing here are for people."""
+        if kind in OPENING:
+            self.problems.add((data["code"], policy, data.get("place")))
+        elif kind == "mended":
+            self.problems.discard((data["code"], policy, data.get("place")))
+        elif policy is not None:
+            stood = _changed(self.policies.get(policy, Stood()), kind, data)
+            self.policies[policy] = stood
+            if stood.bare:
+                del self.policies[policy]
+        else:
+            self._take_general(kind, data)
+
+    def _take_general(self, kind: str, data: Mapping[str, Any]) -> None:
+        match kind:
+            case "started":
+                self.running, self.gateway = True, dict(data)
+            case "stopped":
+                self.running = False
+            case "applied":
+                self.generation, self.digest = data["generation"], data["digest"]
+            case "removed":
+                lifted = {name: replace(each, enforced=None, since=None) for name, each in self.policies.items()}
+                self.policies = {name: each for name, each in lifted.items() if not each.bare}
+                self.digest = None
+            case "suspended":
+                self.everything = dict(data)
+            case "resumed":
+                self.everything = None
+
+    def texts(self) -> Iterator[Mapping[str, Any]]:
+        """Give what says which texts are needed."""
+        for each in self.policies.values():
+            yield from (texts for texts in (each.texts, each.enforced) if texts)
+
+    def document(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        return {
+            "version": VERSION,
+            "policies": {
+                name: {
+                    "texts": each.texts,
+                    "revision": each.revision,
+                    "enforced": each.enforced,
+                    "since": each.since,
+                    "state": each.state,
+                    "suspended": each.suspended,
+                }
+                for name, each in self.policies.items()
+            },
+            "problems": sorted(map(list, self.problems), key=str),
+            "generation": self.generation,
+            "digest": self.digest,
+            "running": self.running,
+            "gateway": self.gateway,
+            "everything": self.everything,
+        }
+
+    @staticmethod
+    def load(value: Mapping[str, Any]) -> Standing:
+        """Make it from JSON; raises `ValueError`, `KeyError` or `TypeError`."""
+        if value["version"] != VERSION:
+            raise ValueError(f"version {value['version']} is not {VERSION}")
+        return Standing(
+            policies={name: Stood(**each) for name, each in value["policies"].items()},
+            problems={(code, policy, place) for code, policy, place in value["problems"]},
+            generation=value["generation"],
+            digest=value["digest"],
+            running=value["running"],
+            gateway=dict(value["gateway"]),
+            everything=value["everything"],
+        )
+
+
+def _changed(stood: Stood, kind: str, data: Mapping[str, Any]) -> Stood:
+    changes: dict[str, Any] = {}
+    match kind:
+        case "accepted":
+            changes = {"texts": data["texts"], "revision": data["revision"]}
+        case "gone" | "forgotten":
+            changes = {"texts": None, "state": None}
+        case "enforced":
+            changes = {"enforced": stood.texts, "since": data["since"]}
+        case "lifted":
+            changes = {"enforced": None, "since": None}
+        case "state":
+            changes = {"state": data["now"]}
+        case "suspended":
+            changes = {"suspended": dict(data)}
+        case "resumed":
+            changes = {"suspended": None}
+    return replace(stood, **changes)
