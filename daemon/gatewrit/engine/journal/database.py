@@ -72,8 +72,9 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640))
         connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            # First of all: a file's vacuum mode can only be chosen while it is empty and nobody has looked into it.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            if path.stat().st_size == 0:
+                # First of all: a file's vacuum mode can only be chosen while it is empty and nobody has looked into it.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _check_version(connection, path)
             _check_pages(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
