@@ -308,9 +308,7 @@ def _not_enforced(settings: Settings, root: Node) -> list[Fault]:
     default = Settings()
     assert isinstance(root, Mapping)  # noqa: S101 - else there would be no settings
     asked = {
-        "protected": bool(settings.protected),
         "nat64": bool(settings.nat64),
-        "limits": settings.limits != default.limits,
         "journal": settings.journal != default.journal,
         "signatures": settings.signatures != default.signatures,
         "tls": "tls" in root.keys,

@@ -53,8 +53,8 @@ def unknown_key(gateway: Gateway, name: str) -> None:
     amend(gateway, name, "colour: red")
 
 
-def not_enforced_yet(gateway: Gateway, name: str) -> None:
-    amend(gateway, name, "must_continue: [bravo]")
+def contradicts_itself(gateway: Gateway, name: str) -> None:
+    amend(gateway, name, f"must_continue: [{name}]")
 
 
 def amend(gateway: Gateway, name: str, line: str) -> None:
@@ -128,7 +128,7 @@ MISHAPS: dict[Callable[[Gateway, str], None], tuple[str, str]] = {
     bad_yaml: ("yaml_syntax", "/?.yaml:2:11"),
     garbage: ("not_text", "/?.yaml:1:1"),
     unknown_key: ("unknown_key", "/?.yaml:8:1"),
-    not_enforced_yet: ("not_enforced_yet", "/?.yaml:8:"),
+    contradicts_itself: ("must_continue_hit", "/?.yaml:8:17"),
     emptied_file: ("empty_file", "/?.yaml:1:1"),
     vanished_policy: ("policy_missing", "/?.yaml:1:"),
     unreadable_policy: ("not_regular", "/?.yaml:1:1"),

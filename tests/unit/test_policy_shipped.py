@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from gatewrit.compile.rails import Judge, Rails
 from gatewrit.policy import load
 from gatewrit.policy.model import Action, Direction, Policy, Ranges, State, Transport
 
@@ -32,7 +33,7 @@ AS18705 = [
 
 
 def shipped() -> tuple[Policy, load.Reading]:
-    (policy,), faults = load.load(POLICIES)
+    (policy,), faults = load.load(POLICIES, Judge(Rails()).faults)
     assert not faults
     return policy, load.read_directory(POLICIES)
 
@@ -59,6 +60,7 @@ def test_the_order_as_it_first_stood() -> None:
     assert policy.effective.review_by > policy.effective.start
     assert policy.block.services == ("blackberry-enterprise",)
     assert (policy.block.action, policy.block.direction) == (Action.REJECT, Direction.TO)
+    assert list(policy.must_continue) == ["blackberry-internet", "blackberry-messenger"]
 
 
 def test_one_port_of_the_whole_of_as18705_is_blocked() -> None:

@@ -118,7 +118,6 @@ def test_the_environment_says_text_as_text_and_lists_as_json() -> None:
         ("GATEWRIT_HOOKS", "[1, null]", "wrong_type"),
         ("GATEWRIT_LOG__LEVEL", "loud", "bad_value"),
         ("GATEWRIT_STATE", "", "bad_value"),
-        ("GATEWRIT_LIMITS__WIDEST_IPV4", "8", "not_enforced_yet"),
         ("GATEWRIT_TOKENS", "/etc/gatewrit/tokens", "not_enforced_yet"),
     ],
 )
@@ -149,11 +148,7 @@ def test_all_faults_of_all_layers_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        ("protected: [192.0.2.0/24]", 12),
-        ("protected: [{prefix: 192.0.2.0/24, why: management}]", 12),
         ("nat64: ['64:ff9b::/96']", 8),
-        ("limits: {widest_ipv4: 8}", 9),
-        ("limits: {change_share: 1}", 9),
         ("journal: {keep_days: 30}", 10),
         ("signatures: {required: 1}", 13),
         ("signatures: {keys: [abc]}", 13),

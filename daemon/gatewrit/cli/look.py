@@ -12,7 +12,9 @@ import click
 from gatewrit.api import client
 from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
+from gatewrit.cli.service import rails
 from gatewrit.compile.acting import Local, acting
+from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Book
@@ -43,7 +45,7 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     PATH is a policies directory, or one file in one. Each fault is told as file:line:column: code: message.
     """
     directory, only = _where(path or settings.policies)
-    policies, faults = load(directory)
+    policies, faults = load(directory, Judge(rails(settings)).faults)
     told = tuple(fault for fault in faults if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
     if as_json:
@@ -71,12 +73,12 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     Instants are printed as epoch seconds, so that the script means the same in every time zone.
     """
     now = int(time.time()) if at is None else _instant(at)
-    policies, faults = load(settings.policies)
+    policies, faults = load(settings.policies, Judge(rails(settings)).faults)
     if any(fault.severity == "error" for fault in faults):
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
     suspended = {name: each.until for name, each in _book(settings).suspensions.items() if each.since <= now}
     chosen = acting(policies, replace(_local(settings), suspended=suspended), now).values()
-    compiled = compile_policies(chosen, now, settings.hooks, settings.priority)
+    compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
     else:
@@ -122,10 +124,11 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     book = _book(settings)
     local = replace(_local(settings), suspended=book.suspended)
     rules = Rules(settings.limits.change_share, book.held, book.released, local)
-    intake, held = hold_back(take_in(read_directory(settings.policies), kept, now), kept, rules, now)
+    taken = take_in(read_directory(settings.policies), kept, now, rails(settings))
+    intake, held = hold_back(taken, kept, rules, now)
     faults = [finding.fault for finding in intake.findings]
     wanted = acting(intake.policies.values(), local, now)
-    compiled = compile_policies(wanted.values(), now, settings.hooks, settings.priority)
+    compiled = compile_policies(carved(wanted.values(), rails(settings)), now, settings.hooks, settings.priority)
     actual = run(_read())
     enforced = (
         {}

@@ -10,6 +10,8 @@ import click
 
 from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
+from gatewrit.cli.service import rails
+from gatewrit.compile.rails import carved
 from gatewrit.engine import memory
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.store import Store
@@ -98,10 +100,12 @@ def _texts(kept: Mapping[str, Kept]) -> dict[str, Any]:
 
 def _counting(settings: Settings, kept: Mapping[str, Kept], now: int, *, served: bool) -> tuple[Policy, ...]:
     """Give the policies that count: for a daemon those that it keeps; without one as it would take them in."""
+    forbidden = rails(settings)
     if served:
         services = {name: {called: one.service for called, one in each.services.items()} for name, each in kept.items()}
-        return tuple(join(each.document, services[name]) for name, each in kept.items())
-    return tuple(take_in(read_directory(settings.policies), kept, now).policies.values())
+        return tuple(carved((join(each.document, services[name]) for name, each in kept.items()), forbidden))
+    taken = take_in(read_directory(settings.policies), kept, now, forbidden)
+    return tuple(carved(taken.policies.values(), forbidden))
 
 
 def _names(settings: Settings) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from gatewrit.api import control, documents, http
 from gatewrit.api.listen import ListenError
 from gatewrit.cli import desk
 from gatewrit.cli.app import fault_json
+from gatewrit.compile.rails import Protected, Rails
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Config, Daemon
@@ -39,6 +40,13 @@ log = structlog.get_logger()
 _LISTEN_AGAIN = 5.0
 
 
+def rails(settings: Settings) -> Rails:
+    """Give what the settings forbid every policy."""
+    limits = settings.limits
+    protected = tuple(Protected(each.prefix, each.why) for each in settings.protected)
+    return Rails(protected, limits.widest_ipv4, limits.widest_ipv6, limits.total_share)
+
+
 def config(settings: Settings) -> Config:
     """Give what the engine needs of the settings."""
     return Config(
@@ -49,6 +57,7 @@ def config(settings: Settings) -> Config:
         settings.priority,
         settings.gateway.tags,
         settings.limits.change_share,
+        rails(settings),
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gatewrit.compile.acting import acting
+from gatewrit.compile.rails import Rails, carved
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.engine import byhand, memory, status
 from gatewrit.engine.hand import Hand, check_gone
@@ -70,6 +71,7 @@ class Config:
     priority: int = -10
     tags: tuple[str, ...] = ()
     change_share: float = 0.5
+    rails: Rails = field(default_factory=Rails)
 
 
 class Daemon:
@@ -204,7 +206,8 @@ class Daemon:
         reading = await asyncio.to_thread(read_directory, self._config.policies)
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share), self._now()
-        intake, held = await asyncio.to_thread(lambda: hold_back(take_in(reading, before, now), before, rules, now))
+        taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)
+        intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now)
         faults = tuple(finding.fault for finding in intake.findings)
         errors = [fault for fault in faults if fault.severity == "error"]
         for fault in faults:
@@ -244,7 +247,7 @@ class Daemon:
         return await self._enforce(cause)
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str]:
-        chosen = acting(intake.policies.values(), self._standing.local, now).values()
+        chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
         compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority)
         return compiled, text.digest(compiled.ruleset)
 

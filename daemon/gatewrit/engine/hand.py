@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gatewrit.compile.acting import Local
+from gatewrit.compile.rails import Rails
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Book, RefusedError
 from gatewrit.engine.holds import Rules
@@ -119,7 +120,7 @@ def check_gone(name: str, reading: Reading, kept: Mapping[str, Kept], counted: C
     """See to it that only a policy whose file is gone is forgotten; raises `RefusedError`."""
     if reading.missing:
         raise RefusedError("directory_missing", "the policies directory can't be read: nobody can say what is gone")
-    intake = take_in(reading, kept, now)
+    intake = take_in(reading, kept, now, Rails())
     if name in intake.gone or (name in counted and name not in intake.kept and name not in intake.rejected):
         return
     if name not in intake.kept and name not in intake.rejected:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.ladder import pending
+from gatewrit.compile.rails import Judge
 from gatewrit.engine.store import Kept
 from gatewrit.policy.load import join, resolve
 from gatewrit.policy.model import Fault, Place, Policy, State
@@ -17,6 +18,7 @@ from gatewrit.policy.model import Fault, Place, Policy, State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gatewrit.compile.rails import Rails
     from gatewrit.policy.load import PolicyDocument, Reading, ServiceDocument
 
 
@@ -43,15 +45,16 @@ class Intake:
     gone: tuple[str, ...] = ()
 
 
-def take_in(reading: Reading, before: Mapping[str, Kept], now: int) -> Intake:
-    """Decide, policy by policy, which revision counts."""
+def take_in(reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails) -> Intake:
+    """Decide, policy by policy, which revision counts; one that breaks the guard rails doesn't."""
+    judge = Judge(rails)
     broken = _claim(reading, before)
     policies: dict[str, Policy] = {}
     kept: dict[str, Kept] = {}
     rejected: list[str] = []
     findings: list[Finding] = []
     for name in sorted({*reading.policies, *reading.duplicate_policies, *broken, *before}):
-        chosen, faults = _choose(name, reading, before.get(name), broken.get(name, ()))
+        chosen, faults = _choose(name, reading, before.get(name), broken.get(name, ()), judge)
         findings += [Finding(fault, name) for fault in faults]
         if chosen is None:
             rejected.append(name)
@@ -84,7 +87,7 @@ def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Faul
 
 
 def _choose(
-    name: str, reading: Reading, before: Kept | None, broken: tuple[Fault, ...]
+    name: str, reading: Reading, before: Kept | None, broken: tuple[Fault, ...], judge: Judge
 ) -> tuple[Kept | None, tuple[Fault, ...]]:
     """Give the revision that counts for one policy, and what speaks against a newer one."""
     document = reading.policies.get(name) or _incumbent(reading.duplicate_policies.get(name, ()), before)
@@ -100,6 +103,8 @@ def _choose(
         return before, (refusal,)
     services, notes = _services(document, reading, before)
     complete = resolve(document, services)
+    if isinstance(complete, Policy) and (against := judge.faults(complete, document)):
+        return before, notes + against
     if isinstance(complete, Policy) or document.state is not State.ACTIVE:
         # A rescission or suspension acts at once, whatever has become of its services.
         return Kept(document, services), notes

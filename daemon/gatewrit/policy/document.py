@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 #: Understood and checked, but not enforced by this version; taken out key by key as enforcement comes.
-NOT_ENFORCED = ("except", "must_continue", "scope", "allow_wide")
+NOT_ENFORCED = ("except", "scope")
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,18 +139,23 @@ def _unknown(name: str, place: Place, known: Collection[str]) -> Fault:
     return fault(place, "unknown_service", f"no file describes the service {name}{hint}")
 
 
-def load(path: str | os.PathLike[str]) -> tuple[tuple[Policy, ...], tuple[Fault, ...]]:
-    """Read a directory for once: the policies that are good throughout, by id, and all faults."""
+def load(
+    path: str | os.PathLike[str], judge: Callable[[Policy, PolicyDocument], tuple[Fault, ...]] | None = None
+) -> tuple[tuple[Policy, ...], tuple[Fault, ...]]:
+    """Read a directory for once: the policies that are good throughout, by id, and all faults.
+
+    `judge` says what else speaks against a policy that is complete.
+    """
     reading = read_directory(path)
     faults = list(reading.faults)
     policies = []
     broken = {*reading.broken_services, *reading.duplicate_services}
     for _, document in sorted(reading.policies.items()):
         resolved = resolve(document, reading.services, broken)
-        if isinstance(resolved, Policy):
+        against = judge(resolved, document) if judge and isinstance(resolved, Policy) else ()
+        if isinstance(resolved, Policy) and not against:
             policies.append(resolved)
-        else:
-            faults += resolved
+        faults += against if isinstance(resolved, Policy) else resolved
     return tuple(policies), tuple(sorted(faults))
 
 

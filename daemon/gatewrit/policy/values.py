@@ -85,7 +85,7 @@ def _check_digest(text: str) -> str:
     return text
 
 
-_IN_INTERFACE = r"(?![/:*\"\\])[!-~]"
+_IN_INTERFACE = r"(?:(?![/:*\"\\])[!-~])"
 
 
 def _check_interface(text: str) -> str:

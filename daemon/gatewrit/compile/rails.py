@@ -1,0 +1,236 @@
+"""The guard rails: what no policy may do, whoever ordered it, proved before it is compiled (contract, section 2).
+
+An order that breaks one is refused as it stands, with the exact overlap: half an order that nobody asked for would be
+worse than none. Judged is what an active policy says; one that is suspended or rescinded may always take effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, intersect, listed, meetings, meets, texts, without
+from gatewrit.compile.spans import merge
+from gatewrit.policy.faults import cap, fault
+from gatewrit.policy.model import Action, Direction, Place, State
+from gatewrit.policy.ranges import Span, span_text, to_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gatewrit.compile.overlap import Meeting
+    from gatewrit.compile.spans import Addresses, Spans
+    from gatewrit.policy.document import PolicyDocument
+    from gatewrit.policy.model import Family, Fault, Policy, Ranges, Service
+
+_BITS: Mapping[Family, int] = MappingProxyType({4: 32, 6: 128})
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """Addresses that no policy may take in, and why."""
+
+    span: Span
+    why: str | None = None
+
+    def __str__(self) -> str:
+        return span_text(self.span) + (f" ({self.why})" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Rails:
+    """What the settings say: the contract's defaults.
+
+    `widest_ipv4` and `widest_ipv6` are the shortest prefix lengths that one entry may have, `total_share` the share of
+    a family's address space that one policy may block.
+    """
+
+    protected: tuple[Protected, ...] = ()
+    widest_ipv4: int = 16
+    widest_ipv6: int = 32
+    total_share: float = 0.01
+
+    def widest(self, family: Family) -> int:
+        """Give the shortest prefix length of a family."""
+        return self.widest_ipv4 if family == 4 else self.widest_ipv6
+
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The protected addresses in bulk."""
+        return to_ranges(((each.span, 1) for each in self.protected), "settings")
+
+
+@dataclass(slots=True, eq=False)
+class Judge:
+    """Judges policies by one set of rails; what concerns a service is worked out once, whoever names it."""
+
+    rails: Rails
+    atlas: Atlas = field(default_factory=Atlas)
+    _protected: dict[Family, Spans] = field(default_factory=dict)
+    _wide: dict[str, bool] = field(default_factory=dict)
+    _touches: dict[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ranges = self.rails.ranges
+        self._protected = {family: merge(family, ranges) for family in FAMILIES}
+
+    def faults(self, policy: Policy, document: PolicyDocument) -> tuple[Fault, ...]:
+        """Give what speaks against a policy; `document` knows where it names its services."""
+        if policy.state is not State.ACTIVE:
+            return ()
+        found = [*self._hits(policy, document), *self._touching(policy)]
+        if policy.allow_wide is None:
+            found += [*self._too_wide(policy), *self._too_large(policy, document.references[0])]
+        return cap(sorted(found))
+
+    def _hits(self, policy: Policy, document: PolicyDocument) -> Iterator[Fault]:
+        """Say which service is to continue and yet is dropped or rejected."""
+        places = document.references[len(document.block.services) :]
+        for name, place in zip(document.must_continue, places, strict=True):
+            found = meetings(policy, policy.must_continue[name], self.atlas)
+            if found:
+                yield fault(place, "must_continue_hit", _hit(policy, policy.must_continue[name], found))
+
+    def _touching(self, policy: Policy) -> Iterator[Fault]:
+        """Say which protected addresses a policy takes in, whatever it does with them and at which ports."""
+        if not any(self._near(service) for service in policy.services.values()):
+            return
+        for protected in self.rails.protected:
+            family = protected.span.family
+            one = merge(family, to_ranges([(protected.span, 1)], "settings"))
+            met = intersect(without(one, merge(family, policy.exceptions.prefixes)), _named(policy, family))
+            if len(met):
+                more = f" and {len(met) - SHOWN:,} more" if len(met) > SHOWN else ""
+                message = (
+                    f"{policy.id} takes in {', '.join(texts(met, SHOWN))}{more} of {protected}, which is protected "
+                    "in the settings: no policy may touch it; narrow this entry, or except these addresses"
+                )
+                yield fault(_first_line(policy, met), "protected_hit", message)
+
+    def _near(self, service: Service) -> bool:
+        if service.digest not in self._touches:
+            self._touches[service.digest] = any(
+                meets(part.first, part.last, self._protected[part.family]).any() for part in _entries(service)
+            )
+        return self._touches[service.digest]
+
+    def _too_wide(self, policy: Policy) -> Iterator[Fault]:
+        """Say which entries take in more than the widest prefix allowed."""
+        for service in policy.services.values():
+            if service.digest not in self._wide:
+                self._wide[service.digest] = any(self._wider(part).any() for part in _entries(service))
+            for part in _entries(service) if self._wide[service.digest] else ():
+                length = self.rails.widest(part.family)
+                for index in np.flatnonzero(self._wider(part)).tolist():
+                    said = span_text(_span(part, index))
+                    message = (
+                        f"{said} is wider than a /{length}, the widest that limits.widest_ipv{part.family} allows; "
+                        f"name what the service uses, or say why in {policy.id}: `allow_wide: REASON`"
+                    )
+                    yield fault(Place(part.file, int(part.line[index]), 1), "too_wide", message)
+
+    def _wider(self, part: Ranges) -> NDArray[np.bool_]:
+        """Say which entries have more addresses than the widest prefix: a range is as wide as it is long."""
+        first: Addresses = part.first
+        last: Addresses = part.last
+        host = _BITS[part.family] - self.rails.widest(part.family)
+        # A range has more than 2**host addresses if last - first, which is one less, needs more than `host` bits.
+        if part.family == 4:
+            return _over(last.astype(np.uint64) - first.astype(np.uint64), host)
+        low = last["lo"] - first["lo"]
+        high = last["hi"] - first["hi"] - (last["lo"] < first["lo"])
+        return _over(high, host - 64) if host >= 64 else _over(high, 0) | _over(low, host)
+
+    def _too_large(self, policy: Policy, place: Place) -> Iterator[Fault]:
+        """Say in which family a policy blocks too large a share of all addresses."""
+        for family in FAMILIES:
+            bits = _BITS[family]
+            most = self.rails.total_share * 2**bits
+            parts = [part for service in policy.services.values() for part in _entries(service)]
+            # Quick, and in floating point: whatever comes near the limit is counted exactly.
+            if sum(_at_most(part) for part in parts if part.family == family) < most / 2:
+                continue
+            blocked = without(_named(policy, family), merge(family, policy.exceptions.prefixes)).addresses
+            if blocked > most:
+                share, allowed = (f"{100 * part:.3g} %" for part in (blocked / 2**bits, self.rails.total_share))
+                message = (
+                    f"{policy.id} blocks {share} of all IPv{family} addresses; limits.total_share allows {allowed}: "
+                    "name what the order means, or say why here: `allow_wide: REASON`"
+                )
+                yield fault(place, "share_too_large", message)
+
+
+def carved(policies: Iterable[Policy], rails: Rails) -> list[Policy]:
+    """Give policies without the protected addresses that they take in.
+
+    A new one would be refused; one that was in force before they were protected stays, and leaves them alone.
+    """
+    protected = rails.ranges
+    spans = {family: merge(family, protected) for family in FAMILIES}
+    found = []
+    for policy in policies:
+        named = (part for service in policy.services.values() for part in _entries(service)) if protected else ()
+        if any(meets(part.first, part.last, spans[part.family]).any() for part in named):
+            prefixes = (*policy.exceptions.prefixes, *protected)
+            found.append(replace(policy, exceptions=replace(policy.exceptions, prefixes=prefixes)))
+        else:
+            found.append(policy)
+    return found
+
+
+def _over(values: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
+    over: NDArray[np.bool_] = (values >> np.uint64(bits)) > 0
+    return over
+
+
+def _hit(policy: Policy, service: Service, found: list[Meeting]) -> str:
+    does = "rejects" if policy.block.action is Action.REJECT else "drops"
+    # A `from` overlap at another port than the service's own isn't obvious.
+    own = {part for end in service.endpoints for part in end.transports}
+    foreign = any(each.direction is Direction.FROM and each.transport not in own for each in found)
+    hint = "; `from` also hits what its hosts open themselves from that port, so `to` may be meant" if foreign else ""
+    return (
+        f"{policy.id} {does} what it says must continue, {service.name}: {listed(found)}; "
+        f"narrow what it blocks, or except these addresses{hint}"
+    )
+
+
+def _entries(service: Service) -> Iterator[Ranges]:
+    for endpoint in service.endpoints:
+        yield from endpoint.ranges
+
+
+def _named(policy: Policy, family: Family) -> Spans:
+    return merge(family, [part for service in policy.services.values() for part in _entries(service)])
+
+
+def _first_line(policy: Policy, spans: Spans) -> Place:
+    """Give where the first entry stands that meets the spans."""
+    for service in policy.services.values():
+        for part in _entries(service):
+            if part.family == spans.family and (met := meets(part.first, part.last, spans)).any():
+                return Place(part.file, int(part.line[int(np.argmax(met))]), 1)
+    return policy.place
+
+
+def _span(part: Ranges, index: int) -> Span:
+    first, last = (
+        int(end[index]) if part.family == 4 else (int(end[index]["hi"]) << 64) + int(end[index]["lo"])
+        for end in (part.first, part.last)
+    )
+    return Span(part.family, first, last)
+
+
+def _at_most(part: Ranges) -> float:
+    """Give how many addresses entries can have together, counting twice what two of them have."""
+    first: Addresses = part.first
+    last: Addresses = part.last
+    if part.family == 4:
+        return float((last.astype(np.float64) - first.astype(np.float64) + 1).sum())
+    high = last["hi"].astype(np.float64) - first["hi"].astype(np.float64)
+    return float(((high + 1) * 2.0**64).sum())
