@@ -74,10 +74,10 @@ def test_changed_files_are_picked_up_when_they_are_complete(gateway: Gateway) ->
         # A whole pass of what reacts to changes, on account of another file, would take in the half one too; so
         # nothing else changes here until the daemon has been asked something after the last write.
         assert "bravo" not in gateway.views()
-        assert gateway.status()["problems"] == []
+        assert gateway.problems() == []
         file.write(text.splitlines(keepends=True)[-1])
     until(lambda: gateway.blocks("203.0.2.0/24"))
-    assert gateway.status()["problems"] == []
+    assert gateway.problems() == []
 
     # An editor's own files, in passing.
     before = len(gateway.logged("reconcile.applied"))

@@ -213,8 +213,9 @@ class Gateway:
         return {name: view["counters"]["packets"] for name, view in self.views().items()}
 
     def problems(self) -> list[tuple[str, str | None]]:
-        """Give code and policy of each problem."""
-        return [(each["code"], each["policy"]) for each in self.status()["problems"]]
+        """Give code and policy of each problem, but for that of a machine whose clock nothing synchronises."""
+        problems = [(each["code"], each["policy"]) for each in self.status()["problems"]]
+        return [each for each in problems if each != ("clock_unsynchronised", None)]
 
     def get(self, path: str) -> tuple[int, Any]:
         """Ask over HTTP; gives the status and the body, JSON decoded."""

@@ -18,10 +18,12 @@ from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Book
+from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.holds import Rules, hold_back
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.preview import preview
 from gatewrit.engine.store import Store
+from gatewrit.engine.trust import settled_now
 from gatewrit.kernel import text
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import diff
@@ -119,7 +121,7 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
 
     Exits with 2 if anything would. Faulty policies count as they last were good, as they would for the daemon.
     """
-    now = int(time.time())
+    now = settled_now(SystemClock(), settings.state)
     kept, _ = Store(settings.state).load()
     book = _book(settings)
     local = replace(_local(settings), suspended=book.suspended)

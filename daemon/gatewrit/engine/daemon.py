@@ -27,6 +27,8 @@ from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.tally import COUNT_EVERY, Tally
 from gatewrit.engine.timing import RARENESS, Agenda, first
+from gatewrit.engine.trust import FILE as FLOOR_FILE
+from gatewrit.engine.trust import Timekeeper
 from gatewrit.engine.watch import changes
 from gatewrit.kernel import text
 from gatewrit.kernel.socket import KernelError
@@ -54,6 +56,8 @@ log = structlog.get_logger()
 LOOK_EVERY = 10.0
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
+#: Seconds that are waited at least, so that a clock that stands still isn't asked all the time.
+_BRIEF = 0.005
 _BLIND = (
     "nothing was done: the policies directory can't be read and none were kept from before; "
     "what the kernel has stays as it is"
@@ -86,6 +90,7 @@ class Daemon:
         self._kept: Mapping[str, Kept] = {}
         self._agenda = Agenda(clock)
         self._scribe = Scribe(config.state)
+        self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
@@ -100,7 +105,7 @@ class Daemon:
         self._retry = 0.0
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
-        self._floor = 0
+        self._next: int | None = None
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""
@@ -129,27 +134,33 @@ class Daemon:
     async def run(self) -> NoReturn:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
-        while True:
-            self._turned = self._clock.monotonic()
-            if self._hand.asked and self._standing.intake is not None:
-                # Somebody is in a hurry; the files may wait.
-                await self._hand.serve(self._carry_out)
-            elif self._reload_wanted:
-                await self._serve_reload()
-            elif self._agenda.is_due("retry") or self._agenda.is_due("instant"):
-                await self._advance()
-            elif self._agenda.is_due("look"):
-                await self._enforce("look")
-            elif self._agenda.is_due("count"):
-                await self._count()
-            else:
-                await self._wait()
+        with self._clock.watch(self._clock_was_set):
+            while True:
+                await self._turn()
+
+    async def _turn(self) -> None:
+        """Do the one thing that is due next, or wait for it."""
+        self._turned = self._clock.monotonic()
+        if self._hand.asked and self._standing.intake is not None:
+            # Somebody is in a hurry; the files may wait.
+            await self._hand.serve(self._carry_out)
+        elif self._reload_wanted:
+            await self._serve_reload()
+        elif self._agenda.is_due("retry") or self._instant_came():
+            await self._advance()
+        elif self._agenda.is_due("look"):
+            await self._enforce("look")
+        elif self._agenda.is_due("count"):
+            await self._count()
+        else:
+            await self._wait()
 
     async def once(self) -> Outcome:
         """Read and enforce one time, as `run` would, and write down what came of it."""
         await asyncio.to_thread(self._remember)
         outcome = await self._reload()
         await self._tally.save()
+        await self._time.save()
         return outcome
 
     async def once_by_hand(self, request: Request) -> Done:
@@ -157,6 +168,7 @@ class Daemon:
         await asyncio.to_thread(self._remember)
         done = await self._carry_out(request)
         await self._tally.save()
+        await self._time.save()
         return done
 
     async def watch(self) -> None:
@@ -168,6 +180,7 @@ class Daemon:
         """Write the counts down, at the end of the daemon's life."""
         await self._count()
         await self._tally.save()
+        await self._time.save()
 
     # -- remembering ---------------------------------------------------------------------------------------------
 
@@ -181,6 +194,10 @@ class Daemon:
             self._tally.load()
         except (OSError, ValueError) as error:
             lost.append(f"{state / 'counters.json'}: {error}: the counts begin with what the kernel has")
+        try:
+            self._time.load()
+        except (OSError, ValueError) as error:
+            lost.append(f"{state / FLOOR_FILE}: {error}: the latest instant seen begins anew with the clock")
         try:
             self._record = memory.load_record(state)
         except (OSError, ValueError) as error:
@@ -205,7 +222,7 @@ class Daemon:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         reading = await asyncio.to_thread(read_directory, self._config.policies)
         before = self._kept
-        rules, now = self._hand.rules(self._config.change_share), self._now()
+        rules, now = self._hand.rules(self._config.change_share), self._time.settled()
         taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)
         intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now)
         faults = tuple(finding.fault for finding in intake.findings)
@@ -236,10 +253,12 @@ class Daemon:
 
     async def _take_over(self, intake: Intake, cause: str) -> int:
         """Compile what counts now, and enforce it."""
-        await self._hand.sweep(self._now())
+        settled = self._time.settled()
+        await self._hand.sweep(settled)
         self._standing = replace(self._standing, local=self._hand.local)
-        compiled, digest = await asyncio.to_thread(self._compile, intake, self._now())
+        compiled, digest = await asyncio.to_thread(self._compile, intake, settled)
         self._compiled, self._digest = compiled, digest
+        self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = {
             name: compiled.addresses.get(name) or count_addresses(policy) for name, policy in intake.policies.items()
         }
@@ -251,6 +270,10 @@ class Daemon:
         compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority)
         return compiled, text.digest(compiled.ruleset)
 
+    def _instant_came(self) -> bool:
+        """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""
+        return self._next is not None and self._next <= self._time.settled()
+
     async def _advance(self) -> None:
         """Follow the clock: what has ended is swept, what has begun needs no guard any more."""
         if self._standing.intake is not None:
@@ -260,7 +283,7 @@ class Daemon:
 
     async def _carry_out(self, request: Request) -> Done:
         """Write down what somebody orders, and enforce it. A suspension in a hurry doesn't read the files again."""
-        now, name = self._now(), request.policy or ""
+        now, name = self._time.now(), request.policy or ""
         forget = request.verb == "forget"
         if forget:
             reading = await asyncio.to_thread(read_directory, self._config.policies)
@@ -315,7 +338,7 @@ class Daemon:
 
     async def _settle(self, compiled: Compiled, done: Pass, cause: str, took: float) -> None:
         """Account for a pass that the kernel confirmed."""
-        now = self._now()
+        now = self._time.now()
         drifted = cause == "look" and done.changed > 0
         if done.changed:
             event = log.warning if drifted else log.info
@@ -323,6 +346,8 @@ class Daemon:
             event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
         await self._bring_up(compiled, done, now)
         await self._tally.settle(compiled.counters, done)
+        if done.changed:
+            await self._time.save()
         record, segments = self._record, compiled.segments
         self._standing = replace(
             self._standing,
@@ -356,14 +381,15 @@ class Daemon:
 
     async def _count(self) -> None:
         """Read the counters for who looks at them."""
+        await self._time.save_in_time()
         if await self._tally.count():
             self._publish()
 
     def _publish(self) -> None:
         """Make the snapshot that everybody sees from now on."""
-        now = self._now()
+        now = self._time.now()
         intake = self._standing.intake
-        troubles = [*self._damage, *self._scribe.troubles, *self._hand.troubles(now)]
+        troubles = [*self._damage, *self._scribe.troubles, *self._time.troubles(), *self._hand.troubles(now)]
         if self._failure is not None:
             troubles.append(self._failure)
         if intake is not None:
@@ -377,16 +403,6 @@ class Daemon:
         if before.enforcement is not self._snapshot.enforcement:
             log.info("enforcement.changed", was=before.enforcement, now=self._snapshot.enforcement)
             self._notifier.status(self._headline())
-        instant = self._snapshot.next_change
-        if instant is None:
-            self._agenda.drop("instant")
-        else:
-            self._agenda.plan("instant", instant - self._clock.time())
-
-    def _now(self) -> int:
-        """Give the wall clock in whole seconds, and never less than before: a clock set back lifts nothing."""
-        self._floor = max(self._floor, int(self._clock.time()))
-        return self._floor
 
     def _headline(self) -> str:
         shown = self._snapshot
@@ -396,6 +412,14 @@ class Daemon:
     async def _wait(self) -> None:
         """Wait until something is due or wanted."""
         self._notifier.alive()
-        # Not longer than this, so that a wall clock that jumps is noticed.
-        await first(self._wanted.wait(), self._clock.sleep(self._agenda.left(COUNT_EVERY)))
+        left = self._agenda.left(COUNT_EVERY)
+        if self._next is not None:
+            left = min(left, max(_BRIEF, self._time.left(self._next)))
+        await first(self._wanted.wait(), self._clock.sleep(left))
         self._wanted.clear()
+
+    def _clock_was_set(self) -> None:
+        """Look at the clock again at once, whatever we were waiting for."""
+        log.warning("clock.set", now=self._time.now())
+        self._publish()
+        self._wanted.set()

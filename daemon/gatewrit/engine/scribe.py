@@ -28,8 +28,8 @@ class Scribe:
         """What can't be written now."""
         return list(self._unwritable.values())
 
-    async def write(self, what: str, write: Callable[[], None]) -> None:
-        """Call `write`; an `OSError` becomes a trouble that lasts until the same thing is written."""
+    async def write(self, what: str, write: Callable[[], None]) -> bool:
+        """Call `write`; an `OSError` becomes a trouble that lasts until the same thing is written, and gives False."""
         try:
             await asyncio.to_thread(write)
         except OSError as error:
@@ -37,5 +37,6 @@ class Scribe:
                 log.error("state.unwritable", what=what, reason=str(error))  # noqa: TRY400 - no fault of ours
             message = f"the {what} can't be written to {self.state}: {error.strerror or error}"
             self._unwritable[what] = Trouble("state_unwritable", "error", message, place=what)
-        else:
-            self._unwritable.pop(what, None)
+            return False
+        self._unwritable.pop(what, None)
+        return True

@@ -35,6 +35,11 @@ ACTIONS: Mapping[str, str] = {
     "revision_not_raised": "Raise `revision` if the amendment is meant, or restore the file. Then: gatewrit reload",
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
+    "clock_untrusted": (
+        "Set the clock right and have it synchronised (NTP). If it is right, and what was seen before was wrong: stop "
+        "gatewrit, delete the file named here, start it again; the table stays meanwhile"
+    ),
+    "clock_unsynchronised": "Have NTP or PTP keep the clock (chrony, systemd-timesyncd); see `timedatectl`",
     "state_unwritable": "Free or remount the state directory; until then a restart can't know the last good policies",
     "change_held": (
         "See `gatewrit plan`. If the change is meant: gatewrit release POLICY --reason TEXT. If not, restore the file"
