@@ -25,6 +25,7 @@ from gatewrit.policy.decode import decode, find, refuse
 from gatewrit.policy.faults import fault, suggest
 from gatewrit.policy.files import RefusedFile, read_one
 from gatewrit.policy.model import Fault, Place
+from gatewrit.policy.ranges import Span
 from gatewrit.policy.schema import Strict, json_schema
 from gatewrit.policy.values import Entry, Line
 from gatewrit.policy.yaml import MAX_BYTES, Mapping, Node, Scalar, Sequence, read_yaml
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("/etc/gatewrit/gatewrit.yaml")
 PREFIX = "GATEWRIT_"
 COMMAND_LINE = "command line"
+#: RFC 6052, section 2.2.
+_NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
 
 
 class SettingsError(Exception):
@@ -77,6 +80,15 @@ def _check_listen(text: str) -> str:
         message = f"{text} can be reached from elsewhere, where TLS and a token are needed; this version has neither"
         raise refuse("not_enforced_yet", f"{message}: listen on 127.0.0.1 or [::1]")
     return text
+
+
+def _check_nat64(span: Span) -> Span:
+    size = span.last - span.first + 1
+    length = 129 - size.bit_length()
+    if span.family != 6 or size.bit_count() != 1 or span.first % size or length not in _NAT64_LENGTHS:
+        lengths = ", ".join(f"/{each}" for each in _NAT64_LENGTHS)
+        raise refuse("bad_value", f"a NAT64 prefix is an IPv6 prefix of one of the lengths {lengths} (RFC 6052)")
+    return span
 
 
 def _widen(value: object) -> object:
@@ -177,7 +189,9 @@ class Settings(Strict):
     protected: tuple[Annotated[Protected, BeforeValidator(_widen)], ...] = Field(
         default=(), description="addresses that no policy may touch"
     )
-    nat64: tuple[Entry, ...] = Field(default=(), description="NAT64 prefixes in which IPv4 endpoints match too")
+    nat64: tuple[Annotated[Entry, AfterValidator(_check_nat64)], ...] = Field(
+        default=(), description="NAT64 prefixes in which IPv4 endpoints match too"
+    )
     limits: Limits = Field(default_factory=Limits, description="what a policy may ask for without saying why")
     journal: Journal = Field(default_factory=Journal, description="how long the journal is kept")
     signatures: Signatures = Field(default_factory=Signatures, description="whose signatures a policy needs")
@@ -308,7 +322,6 @@ def _not_enforced(settings: Settings, root: Node) -> list[Fault]:
     default = Settings()
     assert isinstance(root, Mapping)  # noqa: S101 - else there would be no settings
     asked = {
-        "nat64": bool(settings.nat64),
         "journal": settings.journal != default.journal,
         "signatures": settings.signatures != default.signatures,
         "tls": "tls" in root.keys,

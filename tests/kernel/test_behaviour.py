@@ -179,7 +179,7 @@ def test_one_pass_settles_and_the_next_finds_nothing(on: Run) -> None:
 
 
 @settings(max_examples=8)
-@given(steps=st.lists(policy_sets(3), min_size=2, max_size=6))
+@given(steps=st.lists(policy_sets(3, conditions=True), min_size=2, max_size=6))
 def test_any_policies_after_any_others(on: Run, steps: list[list[Policy]]) -> None:
     async def work(kernel: Kernel) -> None:
         for policies in steps:

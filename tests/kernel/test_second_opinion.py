@@ -96,7 +96,7 @@ def test_a_transaction_printed_is_a_transaction_done(namespace: Namespace) -> No
 
 
 @settings(max_examples=15)
-@given(made=policy_sets(3))
+@given(made=policy_sets(3, conditions=True))
 def test_any_script_of_ours_means_to_nft_what_it_means_to_us(namespace: Namespace, made: list[Policy]) -> None:
     compiled = compile_policies(made, 0, ("prerouting",), -10)
     namespace.nft(script(compiled.ruleset))

@@ -124,7 +124,7 @@ def scopes(draw: st.DrawFn) -> Scope:
 
 
 @st.composite
-def policies(draw: st.DrawFn, name: str) -> Policy:
+def policies(draw: st.DrawFn, name: str, *, conditions: bool = False) -> Policy:
     start = draw(st.sampled_from(INSTANTS))
     until = draw(st.sampled_from([None, *(instant for instant in INSTANTS if instant > start)]))
     plain = policy(
@@ -136,12 +136,13 @@ def policies(draw: st.DrawFn, name: str) -> Policy:
         until=until,
         state=draw(st.sampled_from([State.ACTIVE, State.ACTIVE, State.ACTIVE, State.SUSPENDED, State.RESCINDED])),
     )
-    return replace(plain, exceptions=draw(exceptions()), scope=draw(scopes()))
+    return replace(plain, exceptions=draw(exceptions()), scope=draw(scopes())) if conditions else plain
 
 
-def policy_sets(most: int = 4) -> st.SearchStrategy[list[Policy]]:
+def policy_sets(most: int = 4, *, conditions: bool = False) -> st.SearchStrategy[list[Policy]]:
     names = [f"order-{letter}" for letter in "abcdefgh"[:most]]
-    return st.integers(0, most).flatmap(lambda size: st.tuples(*map(policies, names[:size])).map(list))
+    made = [policies(name, conditions=conditions) for name in names]
+    return st.integers(0, most).flatmap(lambda size: st.tuples(*made[:size]).map(list))
 
 
 def policy(

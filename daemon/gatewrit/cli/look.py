@@ -12,10 +12,11 @@ import click
 from gatewrit.api import client
 from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
-from gatewrit.cli.service import rails
+from gatewrit.cli.service import nat64, rails
 from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
+from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Book
 from gatewrit.engine.clock import SystemClock
@@ -80,7 +81,8 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
     suspended = {name: each.until for name, each in _book(settings).suspensions.items() if each.since <= now}
     chosen = acting(policies, replace(_local(settings), suspended=suspended), now).values()
-    compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority)
+    around = Surroundings(nat64(settings))
+    compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority, around)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
     else:
@@ -130,7 +132,8 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     intake, held = hold_back(taken, kept, rules, now)
     faults = [finding.fault for finding in intake.findings]
     wanted = acting(intake.policies.values(), local, now)
-    compiled = compile_policies(carved(wanted.values(), rails(settings)), now, settings.hooks, settings.priority)
+    chosen, around = carved(wanted.values(), rails(settings)), Surroundings(nat64(settings))
+    compiled = compile_policies(chosen, now, settings.hooks, settings.priority, around)
     actual = run(_read())
     enforced = (
         {}

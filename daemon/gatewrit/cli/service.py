@@ -25,6 +25,7 @@ from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Config, Daemon
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel.socket import NftSocket
+from gatewrit.policy.ranges import to_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from gatewrit.api.control import Caller
     from gatewrit.engine.snapshot import Outcome
+    from gatewrit.policy.model import Ranges
     from gatewrit.settings import Settings
 
 log = structlog.get_logger()
@@ -58,7 +60,13 @@ def config(settings: Settings) -> Config:
         settings.gateway.tags,
         settings.limits.change_share,
         rails(settings),
+        nat64(settings),
     )
+
+
+def nat64(settings: Settings) -> tuple[Ranges, ...]:
+    """Give the NAT64 prefixes of the settings."""
+    return to_ranges(((prefix, 0) for prefix in settings.nat64), "settings")
 
 
 async def serve(settings: Settings) -> bool:

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 class Surroundings:
     """What the settings and the host say of this gateway.
 
-    `names` are its name and tags, which `scope.gateways` means. `nat64` are IPv6 prefixes (RFC 6052) in which IPv4
-    endpoints match too. `masters` gives the members of each VRF device by its name. `spared` are the gateway's own
-    addresses, next hops and resolvers: its own traffic with them is never judged (hooks input and output only).
+    `nat64` are IPv6 prefixes (RFC 6052) in which IPv4 endpoints match too. `masters` gives the members of each VRF
+    device by its name. `spared` are the gateway's own addresses, next hops and resolvers: its own traffic with them is
+    never judged (hooks input and output only).
     """
 
-    names: tuple[str, ...] = ()
     nat64: tuple[Ranges, ...] = ()
     masters: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     spared: tuple[Ranges, ...] = ()

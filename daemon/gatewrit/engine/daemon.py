@@ -17,6 +17,7 @@ import structlog
 from gatewrit.compile.acting import acting
 from gatewrit.compile.rails import Rails, carved
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
+from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory, status
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.store import Kept
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.socket import Kernel
+    from gatewrit.policy.model import Ranges
 
 log = structlog.get_logger()
 
@@ -76,6 +78,7 @@ class Config:
     tags: tuple[str, ...] = ()
     change_share: float = 0.5
     rails: Rails = field(default_factory=Rails)
+    nat64: tuple[Ranges, ...] = ()
 
 
 class Daemon:
@@ -86,6 +89,7 @@ class Daemon:
         self._kernel = kernel
         self._clock = clock
         self._notifier = notifier
+        self._around = Surroundings(config.nat64)
         self._store = Store(config.state)
         self._kept: Mapping[str, Kept] = {}
         self._agenda = Agenda(clock)
@@ -267,7 +271,7 @@ class Daemon:
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str]:
         chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
-        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority)
+        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, self._around)
         return compiled, text.digest(compiled.ruleset)
 
     def _instant_came(self) -> bool:

@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
-#: Understood and checked, but not enforced by this version; taken out key by key as enforcement comes.
-NOT_ENFORCED = ("except", "scope")
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -142,7 +139,6 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
     model, more = _decode(root, PolicyModel, "policy") if root else (None, [])
     faults = [*found, *more]
     if isinstance(root, MappingNode):
-        faults += _not_enforced(root)
         faults += _label_keys(root.get("labels"))
         faults += _endless(root.get("effective"))
         faults += _twice(root)
@@ -246,13 +242,6 @@ def _decode(root: Node, model: type[Model], key: str) -> tuple[Model | None, lis
 
 def _kind(node: Node) -> str:
     return "a list" if isinstance(node, SequenceNode) else "a single value"
-
-
-def _not_enforced(root: MappingNode) -> list[Fault]:
-    message = "{} is understood, but this version can't enforce it; take it out, or wait with this policy"
-    return [
-        fault(root.keys[key].place, "not_enforced_yet", message.format(key)) for key in NOT_ENFORCED if key in root.keys
-    ]
 
 
 def _label_keys(labels: Node | None) -> Iterator[Fault]:
