@@ -41,6 +41,10 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: soak
+soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
+	@SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest -s tests/kernel/test_differential.py
+
 .PHONY: lint
 lint: $(READY) ## ruff (rules and format) and mypy, strict
 	$(BIN)/ruff check .

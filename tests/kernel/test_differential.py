@@ -1,0 +1,145 @@
+"""Made-up policies, the real daemon, real packets: what passes, and every counter, is what a plain reading says.
+
+`make soak` runs it for as long as it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from ipaddress import ip_address
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lab.topology import GI, GN
+from support import madeup
+from support.reading import Seen, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab import Lab, Packet
+    from support.gateway import Gateway
+
+NAMES = ("order-a", "order-b", "order-c", "order-d")
+#: Policy sets in a normal run, and packets for each.
+SETS, PACKETS = 60, 160
+SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
+
+
+class Arena:
+    """A running gateway that gets one set of orders after the other; each is a revision of the same four."""
+
+    def __init__(self, lab: Lab, gateway: Gateway) -> None:
+        self.lab = lab
+        self.gateway = gateway
+        self.counted: Counter[str] = Counter()
+        self.sets = self.packets = 0
+        self.verdicts: Counter[str] = Counter()
+
+    def order(self, policies: Sequence[dict[str, Any]], services: dict[str, dict[str, Any]]) -> None:
+        """Put all of them into place, and have them enforced."""
+        stale = {path.stem for path in self.gateway.services.glob("*.yaml")} - services.keys()
+        for name, said in services.items():
+            self.gateway.write(f"services/{name}.yaml", json.dumps(said))
+        for said in policies:
+            self.gateway.write(f"{said['policy']}.yaml", json.dumps(said))
+        outcome = self.gateway.reload()
+        assert outcome["ok"], outcome
+        assert [each for each in outcome["faults"] if each["severity"] == "error"] == []
+        for name in stale:
+            (self.gateway.services / f"{name}.yaml").unlink()
+
+    def compare(
+        self, policies: Sequence[dict[str, Any]], services: dict[str, dict[str, Any]], sent: Sequence[Packet]
+    ) -> None:
+        """Send packets both ways, and compare verdicts and counters with the reading."""
+        expected: Counter[str] = Counter()
+        wrong = []
+        for way, back in (
+            ((self.lab.subscriber, self.lab.internet), False),
+            ((self.lab.internet, self.lab.subscriber), True),
+        ):
+            batch = [packet for packet in sent if madeup.goes_back(packet) is back]
+            came = self.lab.exchange(batch, origin=way[0], target=way[1]) if batch else []
+            for packet, verdict in zip(batch, came, strict=True):
+                said = judge(policies, services, seen(packet), [madeup.NAT64])
+                expected.update(said.counts)
+                self.verdicts[verdict.name] += 1
+                if said.verdict != verdict.name:
+                    wrong.append((packet, said.verdict, verdict.name))
+        assert wrong == []
+        counts = Counter(self.gateway.counts())
+        assert counts - self.counted == expected
+        self.counted = counts
+        self.sets += 1
+        self.packets += len(sent)
+
+
+def seen(packet: Packet) -> Seen:
+    """Give a packet as the gateway forwards it."""
+    ported = packet.protocol in {"tcp", "udp", "sctp"}
+    ports = (packet.source_port, packet.destination_port) if ported and not packet.offset else None
+    # A packet without ports still isn't a later fragment: the reading tells them apart by the destination port.
+    bare = None if packet.offset else -1
+    inward, outward = (GI, GN) if madeup.goes_back(packet) else (GN, GI)
+    return Seen(
+        ip_address(packet.source),
+        ip_address(packet.destination),
+        packet.number,
+        ports[0] if ports else bare,
+        ports[1] if ports else bare,
+        inward.interface,
+        outward.interface,
+    )
+
+
+@pytest.fixture
+def arena(lab: Lab, gateway: Gateway) -> Arena:
+    gateway.set(nat64=[madeup.NAT64])
+    gateway.start()
+    return Arena(lab, gateway)
+
+
+@st.composite
+def orders(draw: st.DrawFn, revision: int) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Give four orders over three services; services are new with each revision, so that nothing changes silently."""
+    names = [f"service-{letter}-{revision}" for letter in "xyz"]
+    services = {name: draw(madeup.service(name)) for name in names}
+    return [draw(madeup.policy(name, revision, names)) for name in NAMES], services
+
+
+def test_real_packets_fare_as_the_yaml_says(arena: Arena) -> None:
+    revisions = count(1)
+
+    @settings(
+        max_examples=SETS if not SECONDS else 10**6,
+        deadline=None,
+        database=None,
+        # A smaller example would be a further revision: what was enforced can't be taken back to try it again.
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def compare(data: st.DataObject) -> None:
+        if SECONDS and time.monotonic() > deadline:
+            return
+        policies, services = data.draw(orders(next(revisions)))
+        dice = Random(data.draw(st.integers(0, 2**32)))  # noqa: S311 - no secret
+        sent = madeup.packets(dice, services.values(), PACKETS)
+        arena.order(policies, services)
+        arena.compare(policies, services, sent)
+
+    deadline = time.monotonic() + SECONDS
+    compare()
+    print(f"{arena.sets} sets of orders, {arena.packets} packets, none judged otherwise: {dict(arena.verdicts)}")  # noqa: T201
+    assert arena.packets == arena.sets * PACKETS
+    # Each fate was met often enough to mean something.
+    assert all(arena.verdicts[fate] > arena.packets / 100 for fate in ("REACHED", "RESET", "PROHIBITED", "SILENT"))
