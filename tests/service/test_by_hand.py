@@ -47,6 +47,7 @@ def test_a_suspension_holds_over_revisions_and_a_restart_and_ends_early(two: Gat
     assert "root" in problem["message"]
     assert two.status()["enforcement"] == "in_sync"
     assert two.status()["policies"]["suspended"] == 1
+    assert two.cli("verify").returncode == 0
     # The kernel has it, but behind a guard: see tests/kernel/test_resume_in_time.py.
     assert "nobody's order acts yet" in two.listing()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,12 @@ from gatewrit.api import client
 from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
 from gatewrit.cli.service import nat64, rails
+from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine import byhand
-from gatewrit.engine.byhand import Book
 from gatewrit.engine.clock import SystemClock
-from gatewrit.engine.holds import Rules, hold_back
-from gatewrit.engine.intake import take_in
 from gatewrit.engine.preview import preview
 from gatewrit.engine.store import Store
 from gatewrit.engine.trust import settled_now
@@ -29,7 +25,7 @@ from gatewrit.kernel import text
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import diff
 from gatewrit.policy.instant import parse_instant
-from gatewrit.policy.load import load, read_directory, resolve
+from gatewrit.policy.load import load, resolve
 from gatewrit.policy.model import Policy
 
 if TYPE_CHECKING:
@@ -79,8 +75,8 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     policies, faults = load(settings.policies, Judge(rails(settings)).faults)
     if any(fault.severity == "error" for fault in faults):
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
-    suspended = {name: each.until for name, each in _book(settings).suspensions.items() if each.since <= now}
-    chosen = acting(policies, replace(_local(settings), suspended=suspended), now).values()
+    suspended = {name: each.until for name, each in book(settings).suspensions.items() if each.since <= now}
+    chosen = acting(policies, Local((settings.gateway.name, *settings.gateway.tags), suspended), now).values()
     around = Surroundings(nat64(settings))
     compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority, around)
     if as_json:
@@ -88,10 +84,6 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     else:
         click.echo(text.script(compiled.ruleset), nl=False)
     return FINE
-
-
-def _local(settings: Settings) -> Local:
-    return Local((settings.gateway.name, *settings.gateway.tags))
 
 
 def _instant(text_: str) -> int:
@@ -125,11 +117,7 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     """
     now = settled_now(SystemClock(), settings.state)
     kept, _ = Store(settings.state).load()
-    book = _book(settings)
-    local = replace(_local(settings), suspended=book.suspended)
-    rules = Rules(settings.limits.change_share, book.held, book.released, local)
-    taken = take_in(read_directory(settings.policies), kept, now, rails(settings))
-    intake, held = hold_back(taken, kept, rules, now)
+    intake, held, local = taken_in(settings, kept, now)
     faults = [finding.fault for finding in intake.findings]
     wanted = acting(intake.policies.values(), local, now)
     chosen, around = carved(wanted.values(), rails(settings)), Surroundings(nat64(settings))
@@ -164,15 +152,6 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
         if verbose and change:
             click.echo(f"\n{change}", nl=False)
     return REFUSED if change or held else FINE
-
-
-def _book(settings: Settings) -> Book:
-    """Give what stands by hand; nothing if that can't be read, as the daemon has it then."""
-    try:
-        return byhand.load(settings.state)
-    except (OSError, ValueError) as error:
-        click.echo(f"gatewrit: {settings.state / 'byhand.json'}: {error}", err=True)
-        return Book()
 
 
 async def _read() -> Actual:

@@ -11,12 +11,12 @@ import click
 from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
 from gatewrit.cli.service import rails
+from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.rails import carved
 from gatewrit.engine import memory
-from gatewrit.engine.intake import take_in
 from gatewrit.engine.store import Store
 from gatewrit.kernel.socket import NftSocket
-from gatewrit.policy.load import join, read_directory
+from gatewrit.policy.load import join
 from gatewrit.verify.proof import Asked, prove
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ async def _prove(settings: Settings, kept: Mapping[str, Kept], *, served: bool) 
     # After the reading: rules that are past by now may be gone already, none that is still to come can be.
     now = int(time.time())
     policies = await asyncio.to_thread(_counting, settings, kept, now, served=served)
-    asked = Asked(policies, settings.hooks, settings.priority, _names(settings), _ledger(settings))
+    suspended = book(settings).suspended
+    asked = Asked(policies, settings.hooks, settings.priority, _names(settings), _ledger(settings), suspended)
     return await asyncio.to_thread(prove, actual, asked, now), len(policies)
 
 
@@ -104,8 +105,7 @@ def _counting(settings: Settings, kept: Mapping[str, Kept], now: int, *, served:
     if served:
         services = {name: {called: one.service for called, one in each.services.items()} for name, each in kept.items()}
         return tuple(carved((join(each.document, services[name]) for name, each in kept.items()), forbidden))
-    taken = take_in(read_directory(settings.policies), kept, now, forbidden)
-    return tuple(carved(taken.policies.values(), forbidden))
+    return tuple(carved(taken_in(settings, kept, now)[0].policies.values(), forbidden))
 
 
 def _names(settings: Settings) -> tuple[str, ...]:

@@ -1,0 +1,41 @@
+"""What counts on this gateway, for the verbs that look without asking the daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gatewrit.cli.service import rails
+from gatewrit.compile.acting import Local
+from gatewrit.engine import byhand
+from gatewrit.engine.byhand import Book
+from gatewrit.engine.holds import Rules, hold_back
+from gatewrit.engine.intake import take_in
+from gatewrit.policy.load import read_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatewrit.engine.holds import Held
+    from gatewrit.engine.intake import Intake
+    from gatewrit.engine.store import Kept
+    from gatewrit.settings import Settings
+
+
+def book(settings: Settings) -> Book:
+    """Give what stands by hand; nothing if that can't be read, as the daemon has it then."""
+    try:
+        return byhand.load(settings.state)
+    except (OSError, ValueError) as error:
+        click.echo(f"gatewrit: {settings.state / 'byhand.json'}: {error}", err=True)
+        return Book()
+
+
+def taken_in(settings: Settings, kept: Mapping[str, Kept], now: int) -> tuple[Intake, tuple[Held, ...], Local]:
+    """Give the policies that would count after a reload, what would be held back of them, and what is true here."""
+    stands = book(settings)
+    here = Local((settings.gateway.name, *settings.gateway.tags), stands.suspended)
+    rules = Rules(settings.limits.change_share, stands.held, stands.released, here)
+    taken = take_in(read_directory(settings.policies), kept, now, rails(settings))
+    return *hold_back(taken, kept, rules, now), here
