@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.compile.acting import Local
+from gatewrit.compile.rails import Rails
 from gatewrit.engine.holds import Delta, Rules, hold_back, measure
 from gatewrit.engine.intake import Intake, take_in
 from gatewrit.policy.load import Reading, parse_policy, parse_service
@@ -114,7 +115,7 @@ class Desk:
         reading = Reading(documents, services, {}, {}, {}, {}, ())  # type: ignore[arg-type]
         local = Local(("core-1",), suspended or {})
         rules = Rules(self.share, {each.policy: each.content for each in self.held}, released, local)
-        intake, self.held = hold_back(take_in(reading, self.kept, self.now), self.kept, rules, self.now)
+        intake, self.held = hold_back(take_in(reading, self.kept, self.now, Rails()), self.kept, rules, self.now)
         self.kept = intake.kept
         return intake
 
