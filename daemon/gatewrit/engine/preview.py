@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gatewrit.compile.cells import FAMILIES
+from gatewrit.compile.conditions import condition
 from gatewrit.compile.ladder import pending
 from gatewrit.compile.render import policy_spans
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
+from gatewrit.compile.surroundings import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +52,8 @@ def _rules(policy: Policy) -> object:
     block, effective = policy.block, policy.effective
     services = {service.name: service.digest for service in policy.services.values()}
     until = effective.until.epoch if effective.until else None
-    return block.action, block.direction, effective.start.epoch, until, services
+    limits = condition(policy, ALONE)
+    return block.action, block.direction, effective.start.epoch, until, services, limits and limits.identity
 
 
 def _gained(before: Policy | None, after: Policy | None) -> tuple[int, int]:

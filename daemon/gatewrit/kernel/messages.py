@@ -6,12 +6,14 @@ one takes 57 µs. Each is pinned byte by byte in tests/unit/test_messages.py.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel import elements, expressions, wire
 from gatewrit.kernel.ruleset import (
     HOOK_NUMBERS,
+    IFNAME,
     KEY_TYPES,
     TABLE,
     TABLE_COMMENT,
@@ -68,6 +70,8 @@ NF_ACCEPT = 1
 
 #: Comment types in userdata (libnftnl's udata.h): 0 everywhere but in sets.
 _COMMENT, _SET_COMMENT = 0, 7
+#: Nft needs it to list names (NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes, BYTEORDER_HOST_ENDIAN); it reverses them else.
+_HOST_ORDER = bytes([0, 4]) + (1).to_bytes(4, sys.byteorder)
 _HOOKS = {number: name for name, number in HOOK_NUMBERS.items()}
 
 
@@ -164,7 +168,9 @@ def _set(spec: SetSpec) -> bytes:
     if spec.interval and len(spec.key) > 1:
         fields = (wire.nest(1, wire.be32(1, part.length)) for part in spec.key)
         parts.append(wire.nest(9, wire.nest(2, *fields)))
-    parts.append(_comment(13, _SET_COMMENT, spec.comment))
+    userdata = _HOST_ORDER if spec.key == (IFNAME,) else b""
+    userdata += _userdata(_SET_COMMENT, spec.comment) if spec.comment else b""
+    parts.append(wire.attr(13, userdata) if userdata else b"")
     return b"".join(parts)
 
 
