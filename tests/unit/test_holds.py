@@ -114,7 +114,7 @@ class Desk:
         }
         reading = Reading(documents, services, {}, {}, {}, {}, ())  # type: ignore[arg-type]
         local = Local(("core-1",), suspended or {})
-        rules = Rules(self.share, {each.policy: each.content for each in self.held}, released, local)
+        rules = Rules(self.share, {each.policy: each.content for each in self.held}, released, local, Rails())
         intake, self.held = hold_back(take_in(reading, self.kept, self.now, Rails()), self.kept, rules, self.now)
         self.kept = intake.kept
         return intake
@@ -255,3 +255,19 @@ def test_what_only_observes_lifts_and_adds_nothing() -> None:
     desk.reload()
     desk.order("alpha", "198.51.0.0/16", action="observe")
     assert desk.waiting() == []
+
+
+def test_new_fields_that_break_the_rails_with_the_content_of_before_do_not_count() -> None:
+    """What the new content would have made way for must continue, but the new content is held."""
+    desk = Desk()
+    desk.order("alpha", "203.0.1.0/24")
+    desk.files["services/spared"] = service_text("spared", (["203.0.1.7"], "tcp/3101"))
+    desk.reload()
+    desk.order("alpha", "198.51.0.0/24")
+    desk.files["alpha"] = policy_text("alpha", "alpha", revision=2) + "must_continue: [spared]\n"
+    intake = desk.reload()
+    assert intake.policies["alpha"].revision == 1
+    assert [each.policy for each in desk.held] == ["alpha"]
+    assert {each.fault.code for each in intake.findings} == {"must_continue_hit", "change_held"}
+    assert desk.waiting(alpha=desk.held[0].content) == []
+    assert desk.kept["alpha"].document.revision == 2

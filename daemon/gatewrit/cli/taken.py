@@ -36,6 +36,6 @@ def taken_in(settings: Settings, kept: Mapping[str, Kept], now: int) -> tuple[In
     """Give the policies that would count after a reload, what would be held back of them, and what is true here."""
     stands = book(settings)
     here = Local((settings.gateway.name, *settings.gateway.tags), stands.suspended)
-    rules = Rules(settings.limits.change_share, stands.held, stands.released, here)
-    taken = take_in(read_directory(settings.policies), kept, now, rails(settings))
+    rules = Rules(settings.limits.change_share, stands.held, stands.released, here, rails(settings))
+    taken = take_in(read_directory(settings.policies), kept, now, rules.rails)
     return *hold_back(taken, kept, rules, now), here

@@ -226,7 +226,7 @@ class Daemon:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         reading = await asyncio.to_thread(read_directory, self._config.policies)
         before = self._kept
-        rules, now = self._hand.rules(self._config.change_share), self._time.settled()
+        rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
         taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)
         intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now)
         faults = tuple(finding.fault for finding in intake.findings)

@@ -55,9 +55,9 @@ class Hand:
         """What is true of this gateway alone."""
         return Local(self._names, self.book.suspended)
 
-    def rules(self, share: float) -> Rules:
+    def rules(self, share: float, rails: Rails) -> Rules:
         """Give what holding goes by now."""
-        return Rules(share, self.book.held, self.book.released, self.local)
+        return Rules(share, self.book.held, self.book.released, self.local, rails)
 
     def troubles(self, now: int) -> list[Trouble]:
         """Give what people must know of all this."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from gatewrit.compile.acting import Local
 from gatewrit.compile.cells import FAMILIES
+from gatewrit.compile.rails import Judge
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine.intake import Finding, Intake
@@ -28,6 +29,7 @@ from gatewrit.policy.model import Action, Direction, Fault, Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gatewrit.compile.rails import Rails
     from gatewrit.policy.model import Family, Ranges, Transport
 
 _PORTS = 65535
@@ -46,12 +48,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holding goes by: the share, what was held before and what is released (digests by policy), the gateway."""
+    """What holding goes by: the share, what was held before and what is released (digests by policy), the gateway.
+
+    New fields together with the content of before must keep to the `rails`, as anything that counts.
+    """
 
     share: float
     held: Mapping[str, str]
     released: Mapping[str, str]
     local: Local
+    rails: Rails
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,9 @@ def hold_back(intake: Intake, before: Mapping[str, Kept], rules: Rules, now: int
     concerned = waiting | {name for name in judged if any(_part(figures[name][each], kind) for each, kind in over)}
     told = _reason(over, rules.share)
     policies, kept, findings = dict(intake.policies), dict(intake.kept), list(intake.findings)
+    judge = Judge(rules.rails)
     for name in sorted(concerned):
-        policy, left, faults = _stay(intake.kept[name], before[name])
+        policy, left, faults = _stay(intake.kept[name], before[name], judge)
         policies[name], kept[name] = policy, left
         findings += [Finding(fault, name) for fault in faults]
         findings.append(Finding(_fault(policy, figures[name], "" if name in waiting else told), name))
@@ -122,13 +129,14 @@ def _keeping(kept: Kept, before: Kept) -> Kept:
     return Kept(kept.document, {name: before.services.get(name, each) for name, each in kept.services.items()})
 
 
-def _stay(kept: Kept, before: Kept) -> tuple[Policy, Kept, tuple[Fault, ...]]:
+def _stay(kept: Kept, before: Kept, judge: Judge) -> tuple[Policy, Kept, tuple[Fault, ...]]:
     """Give a policy with the content of before; all of before if its new fields don't go with that."""
     left = _keeping(kept, before)
     policy = resolve(left.document, left.services)
-    if isinstance(policy, Policy):
+    faults = judge.faults(policy, left.document) if isinstance(policy, Policy) else policy
+    if isinstance(policy, Policy) and not any(fault.severity == "error" for fault in faults):
         return policy, left, ()
-    return _joined(before), before, policy
+    return _joined(before), before, faults
 
 
 def _joined(kept: Kept) -> Policy:
