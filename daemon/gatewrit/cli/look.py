@@ -14,6 +14,7 @@ from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, pr
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.acting import Local, acting
+from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
@@ -26,7 +27,7 @@ from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import diff
 from gatewrit.policy.instant import parse_instant
 from gatewrit.policy.load import load, resolve
-from gatewrit.policy.model import Policy
+from gatewrit.policy.model import Fault, Policy
 
 if TYPE_CHECKING:
     from gatewrit.compile.render import Compiled
@@ -45,7 +46,12 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     """
     directory, only = _where(path or settings.policies)
     policies, faults = load(directory, Judge(rails(settings)).faults)
-    told = tuple(fault for fault in faults if only is None or Path(fault.place.file).name == only)
+    now = int(time.time())
+    faults += tuple(
+        Fault(each.policy.place, "orders_conflict", str(each), "warning")
+        for each in conflicts(acting(policies, _local(settings), now).values(), now)
+    )
+    told = tuple(fault for fault in sorted(faults) if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
     if as_json:
         print_json(fault_json(told))

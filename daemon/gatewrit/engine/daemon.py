@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gatewrit.compile.acting import acting
+from gatewrit.compile.conflicts import Conflict, conflicts
 from gatewrit.compile.rails import Rails, carved
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.compile.surroundings import Surroundings
@@ -260,19 +261,19 @@ class Daemon:
         settled = self._time.settled()
         await self._hand.sweep(settled)
         self._standing = replace(self._standing, local=self._hand.local)
-        compiled, digest = await asyncio.to_thread(self._compile, intake, settled)
+        compiled, digest, against = await asyncio.to_thread(self._compile, intake, settled)
         self._compiled, self._digest = compiled, digest
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = {
             name: compiled.addresses.get(name) or count_addresses(policy) for name, policy in intake.policies.items()
         }
-        self._standing = replace(self._standing, intake=intake, addresses=addresses)
+        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against)
         return await self._enforce(cause)
 
-    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str]:
+    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
         chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
         compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, self._around)
-        return compiled, text.digest(compiled.ruleset)
+        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now)
 
     def _instant_came(self) -> bool:
         """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""
@@ -399,6 +400,7 @@ class Daemon:
         if intake is not None:
             troubles += status.troubles_of(intake.findings)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)
+            troubles += status.contradicted(self._standing.conflicts)
         problems = status.date(troubles, self._standing.problems, now)
         self._standing = replace(
             self._standing, problems=problems, counts=self._tally.totals, failed=self._failure is not None

@@ -21,8 +21,9 @@ from gatewrit.engine.snapshot import (
 from gatewrit.policy.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from gatewrit.compile.conflicts import Conflict
     from gatewrit.engine.intake import Finding, Intake
     from gatewrit.policy.model import Family, Policy, Severity
 
@@ -34,6 +35,10 @@ ACTIONS: Mapping[str, str] = {
     ),
     "revision_not_raised": "Raise `revision` if the amendment is meant, or restore the file. Then: gatewrit reload",
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
+    "orders_conflict": (
+        "Ask the authorities which order stands; then amend one of them: `except` these addresses, or no longer "
+        "`must_continue` this service"
+    ),
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
     "clock_untrusted": (
         "Set the clock right and have it synchronised (NTP). If it is right, and what was seen before was wrong: stop "
@@ -110,6 +115,16 @@ def overdue(policies: Iterable[Policy], now: int, local: Local = PLAIN) -> list[
     ]
 
 
+def contradicted(conflicts: Iterable[Conflict]) -> list[Trouble]:
+    """Give the orders that contradict each other.
+
+    Warnings: what is enforced is what was ordered, and only people can settle it.
+    """
+    return [
+        Trouble("orders_conflict", "warning", str(each), each.policy.id, str(each.policy.place)) for each in conflicts
+    ]
+
+
 def state_of(policy: Policy, now: int, local: Local = PLAIN) -> PolicyState:
     """Say what a good policy amounts to on this gateway at `now`; the first that fits."""
     effective = policy.effective
@@ -146,6 +161,7 @@ class Standing:
     local: Local = PLAIN
     ruleset: RulesetView = UNKNOWN_RULESET
     addresses: Mapping[str, Mapping[Family, int]] = field(default_factory=lambda: MappingProxyType({}))
+    conflicts: Sequence[Conflict] = ()
     counts: Mapping[str, Count] = field(default_factory=lambda: MappingProxyType({}))
     installed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     problems: tuple[Problem, ...] = ()
