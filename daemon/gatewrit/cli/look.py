@@ -46,10 +46,10 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     """
     directory, only = _where(path or settings.policies)
     policies, faults = load(directory, Judge(rails(settings)).faults)
-    now = int(time.time())
+    now, here = int(time.time()), Local((settings.gateway.name, *settings.gateway.tags))
     faults += tuple(
         Fault(each.policy.place, "orders_conflict", str(each), "warning")
-        for each in conflicts(acting(policies, _local(settings), now).values(), now)
+        for each in conflicts(acting(policies, here, now).values(), now)
     )
     told = tuple(fault for fault in sorted(faults) if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
