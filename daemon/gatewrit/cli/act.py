@@ -15,6 +15,7 @@ from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.notify import Notifier
+from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import removal
 
@@ -50,7 +51,7 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
         log.configure("console", "error")
     with claim():
         async with NftSocket() as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None))
+            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             return outcome_json(await daemon.once())
 
 

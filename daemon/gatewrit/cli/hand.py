@@ -20,6 +20,7 @@ from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.notify import Notifier
+from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.instant import parse_instant
 
@@ -135,7 +136,7 @@ async def _have_done(settings: Settings, request: Request) -> dict[str, Any]:
         log.configure("console", "error")
     with claim():
         async with NftSocket() as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None))
+            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             return done_json(await daemon.once_by_hand(request))
 
 

@@ -18,11 +18,13 @@ from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
+from gatewrit.engine.around import here
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.preview import preview
 from gatewrit.engine.store import Store
 from gatewrit.engine.trust import settled_now
 from gatewrit.kernel import text
+from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import diff
 from gatewrit.policy.instant import parse_instant
@@ -83,7 +85,7 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
     suspended = {name: each.until for name, each in book(settings).suspensions.items() if each.since <= now}
     chosen = acting(policies, Local((settings.gateway.name, *settings.gateway.tags), suspended), now).values()
-    around = Surroundings(nat64(settings))
+    around = here(Rtnetlink(), Surroundings(nat64(settings)))
     compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority, around)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
@@ -126,7 +128,8 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
     intake, held, local = taken_in(settings, kept, now)
     faults = [finding.fault for finding in intake.findings]
     wanted = acting(intake.policies.values(), local, now)
-    chosen, around = carved(wanted.values(), rails(settings)), Surroundings(nat64(settings))
+    chosen = carved(wanted.values(), rails(settings))
+    around = here(Rtnetlink(), Surroundings(nat64(settings)))
     compiled = compile_policies(chosen, now, settings.hooks, settings.priority, around)
     actual = run(_read())
     enforced = (

@@ -24,6 +24,7 @@ from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Config, Daemon
 from gatewrit.engine.notify import Notifier
+from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.ranges import to_ranges
 
@@ -79,7 +80,7 @@ async def serve(settings: Settings) -> bool:
     log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
     with claim():
         async with NftSocket() as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), notifier)
+            daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink())
             loop.add_signal_handler(signal.SIGHUP, daemon.want_reload)
             async with control.serve(settings.runtime, _verbs(daemon), group=settings.control.group):
                 fine = await _live(daemon, settings, stop, notifier)

@@ -20,6 +20,7 @@ from gatewrit.compile.rails import Rails, carved
 from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory, status
+from gatewrit.engine.around import Around, overlaps
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.store import Kept
+    from gatewrit.kernel.host import HostReader
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.model import Ranges
@@ -85,16 +87,18 @@ class Config:
 class Daemon:
     """One gateway's enforcement. `run` is its life; `snapshot`, `alive` and `reload` are for everybody else."""
 
-    def __init__(self, config: Config, kernel: Kernel, clock: Clock, notifier: Notifier) -> None:
+    def __init__(
+        self, config: Config, kernel: Kernel, clock: Clock, notifier: Notifier, host: HostReader | None = None
+    ) -> None:
         self._config = config
         self._kernel = kernel
         self._clock = clock
         self._notifier = notifier
-        self._around = Surroundings(config.nat64)
         self._store = Store(config.state)
         self._kept: Mapping[str, Kept] = {}
         self._agenda = Agenda(clock)
         self._scribe = Scribe(config.state)
+        self._around = Around(host, Surroundings(config.nat64), clock, self._agenda)
         self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._record: Record = memory.Record()
@@ -139,7 +143,7 @@ class Daemon:
     async def run(self) -> NoReturn:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
-        with self._clock.watch(self._clock_was_set):
+        with self._clock.watch(self._clock_was_set), self._around.watch(self._wanted.set):
             while True:
                 await self._turn()
 
@@ -153,6 +157,10 @@ class Daemon:
             await self._serve_reload()
         elif self._agenda.is_due("retry") or self._instant_came():
             await self._advance()
+        elif self._agenda.is_due("host"):
+            if await self._around.look():
+                log.info("host.changed")
+                await self._advance("host")
         elif self._agenda.is_due("look"):
             await self._enforce("look")
         elif self._agenda.is_due("count"):
@@ -225,6 +233,7 @@ class Daemon:
 
     async def _reload(self) -> Outcome:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
+        await self._around.look()
         reading = await asyncio.to_thread(read_directory, self._config.policies)
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
@@ -272,17 +281,18 @@ class Daemon:
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
         chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
-        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, self._around)
+        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, self._around.now)
+        self._around.overlaps = overlaps(chosen, self._around.now)
         return compiled, text.digest(compiled.ruleset), conflicts(chosen, now)
 
     def _instant_came(self) -> bool:
         """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""
         return self._next is not None and self._next <= self._time.settled()
 
-    async def _advance(self) -> None:
+    async def _advance(self, cause: str = "time") -> None:
         """Follow the clock: what has ended is swept, what has begun needs no guard any more."""
         if self._standing.intake is not None:
-            await self._take_over(self._standing.intake, "time")
+            await self._take_over(self._standing.intake, cause)
 
     # -- by hand -------------------------------------------------------------------------------------------------
 
@@ -394,7 +404,13 @@ class Daemon:
         """Make the snapshot that everybody sees from now on."""
         now = self._time.now()
         intake = self._standing.intake
-        troubles = [*self._damage, *self._scribe.troubles, *self._time.troubles(), *self._hand.troubles(now)]
+        troubles = [
+            *self._damage,
+            *self._scribe.troubles,
+            *self._time.troubles(),
+            *self._around.troubles,
+            *self._hand.troubles(now),
+        ]
         if self._failure is not None:
             troubles.append(self._failure)
         if intake is not None:

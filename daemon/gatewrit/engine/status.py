@@ -45,6 +45,11 @@ ACTIONS: Mapping[str, str] = {
         "gatewrit, delete the file named here, start it again; the table stays meanwhile"
     ),
     "clock_unsynchronised": "Have NTP or PTP keep the clock (chrony, systemd-timesyncd); see `timedatectl`",
+    "protected_overlap": (
+        "Ask whether the order means these addresses; if not, except them. What the gateway itself sends to them and "
+        "gets from them is never blocked"
+    ),
+    "host_unreadable": "See the daemon's log; it goes on trying every few seconds",
     "state_unwritable": "Free or remount the state directory; until then a restart can't know the last good policies",
     "change_held": (
         "See `gatewrit plan`. If the change is meant: gatewrit release POLICY --reason TEXT. If not, restore the file"

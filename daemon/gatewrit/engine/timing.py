@@ -26,6 +26,10 @@ class Agenda:
         """Have it due in so many seconds, whatever was planned for it before."""
         self._due[what] = self._clock.monotonic() + seconds
 
+    def hasten(self, what: str, seconds: float) -> None:
+        """Have it due in so many seconds, unless it is due sooner."""
+        self._due[what] = min(self._due.get(what, float("inf")), self._clock.monotonic() + seconds)
+
     def drop(self, what: str) -> None:
         """Have it not due at all; fine if it wasn't planned."""
         self._due.pop(what, None)
