@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gatewrit.engine.answer import Answer, NotKeptError, Question, Verdict
 from gatewrit.engine.snapshot import (
     Enforcement,
     Histogram,
@@ -137,3 +138,12 @@ class Source:
 
     def alive(self) -> bool:
         return self.living
+
+    async def explain(self, question: Question) -> Answer:
+        """Block TCP port 3101 everywhere but at 192.0.2.9, and keep nothing of the past."""
+        if question.at is not None and question.at.epoch < NOW:
+            raise NotKeptError("the journal begins at 2016-01-05T12:00:00Z")
+        blocked = question.port == 3101 and str(question.address) != "192.0.2.9"
+        verdict = Verdict.DROP if blocked else Verdict.PASS
+        at = NOW if question.at is None else question.at.epoch
+        return Answer(question, "core-1", NOW, at, blocked, False, verdict, (), None)

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from aiohttp import web
 
 from gatewrit.api import documents, listen, metrics, page, wire
+from gatewrit.api.answer import answer_document
+from gatewrit.api.bucket import Bucket
+from gatewrit.api.question import PARAMETERS, QuestionError, read_question
+from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement, PolicyState
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Sequence
     from pathlib import Path
 
+    from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -43,6 +48,9 @@ class SnapshotSource(Protocol):
     def alive(self) -> bool:
         """Return whether the engine's loops turn."""
 
+    async def explain(self, question: Question) -> Answer:
+        """Return whether an address is blocked, and why; raises NotKeptError about the past."""
+
 
 class Face:
     """The answers of one application, each rendered once for each snapshot however many ask at once."""
@@ -50,6 +58,7 @@ class Face:
     def __init__(self, source: SnapshotSource, now: Callable[[], int]) -> None:
         self.source = source
         self.now = now
+        self.explanations = Bucket()
         self._snapshot: Snapshot | None = None
         self._rendered: dict[Hashable, asyncio.Task[Any]] = {}
 
@@ -85,6 +94,7 @@ def make_app(source: SnapshotSource, now: Callable[[], int] = lambda: int(time.t
         "/v1/status": show_status,
         "/v1/policies": list_policies,
         "/v1/policies/{id}": show_policy,
+        "/v1/explain": explain,
     }.items():
         app.router.add_get(path, partial(handler, face))
     return app
@@ -187,6 +197,26 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
     if index < len(policies) and policies[index].id == name:
         return _json(documents.encode(documents.policy_item(policies[index])))
     raise wire.RequestError(404, "no_such_policy", "This gateway knows no policy of that id; see /v1/policies.")
+
+
+async def explain(face: Face, request: web.Request) -> web.Response:
+    """Answer whether an address is blocked, and why. Neither the question nor who asks is written down anywhere."""
+    try:
+        question = read_question(_parameters(request, *PARAMETERS))
+    except QuestionError as error:
+        raise _bad(error.parameter, str(error)) from None
+    wait = face.explanations.take(asyncio.get_running_loop().time())
+    if wait:
+        detail = "Too many questions at once; ask again in a moment."
+        refusal = wire.problem(429, "too_many", detail)
+        refusal.headers["Retry-After"] = str(wait)
+        return refusal
+    try:
+        answer = await face.source.explain(question)
+    except NotKeptError as error:
+        raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
+    document = await asyncio.to_thread(lambda: documents.encode(answer_document(answer)))
+    return _json(document)
 
 
 def cursor(after: str) -> str:

@@ -16,10 +16,13 @@ import structlog
 
 import gatewrit
 from gatewrit.api import control, documents, http
+from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.listen import ListenError
+from gatewrit.api.question import PARAMETERS, QuestionError, read_question
 from gatewrit.cli import desk
 from gatewrit.cli.app import fault_json
 from gatewrit.compile.rails import Protected, Rails
+from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Config, Daemon
@@ -134,7 +137,22 @@ def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
         log.info("reload.asked", by=caller.name, uid=caller.uid)
         return outcome_json(await daemon.reload())
 
-    known = {"status": control.Verb(status), "reload": control.Verb(reload), "apply": control.Verb(reload)}
+    async def explain(arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
+        # Neither the question nor who asks is logged: it may tie a person to a destination.
+        try:
+            answer = await daemon.explain(read_question(arguments))
+        except QuestionError as error:
+            raise control.VerbError("bad_parameter", str(error)) from None
+        except NotKeptError as error:
+            raise control.VerbError("not_kept", str(error)) from None
+        return {"answer": answer_document(answer), "lines": lines(answer)}
+
+    known = {
+        "explain": control.Verb(explain, dict.fromkeys(PARAMETERS, str)),
+        "status": control.Verb(status),
+        "reload": control.Verb(reload),
+        "apply": control.Verb(reload),
+    }
     return {**known, **desk.verbs(daemon)}
 
 

@@ -21,6 +21,7 @@ from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory, status
 from gatewrit.engine.around import Around, overlaps
+from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
 
+    from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.byhand import Done, Request
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.intake import Intake
@@ -115,6 +117,7 @@ class Daemon:
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
         self._next: int | None = None
+        self._enquiries = Enquiries(config.hooks)
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""
@@ -123,6 +126,10 @@ class Daemon:
     def alive(self) -> bool:
         """Whether the loop turns: it comes round at least every few seconds, or is in the middle of a pass."""
         return self._clock.monotonic() - self._turned < max(60.0, 4 * LOOK_EVERY)
+
+    async def explain(self, question: Question) -> Answer:
+        """Say whether an address is blocked, and why; raises NotKeptError about the past."""
+        return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._now())
 
     def want_reload(self) -> None:
         """Ask for everything to be read again, without waiting for it."""

@@ -1,0 +1,101 @@
+"""Questions about one address and their answers, as values: what `explain` is asked, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatewrit.engine.snapshot import Enforcement
+    from gatewrit.policy.model import Direction, Instant, Order
+
+Address = IPv4Address | IPv6Address
+
+
+class Verdict(StrEnum):
+    """What becomes of packets, mildest first."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    OBSERVE = "observe"
+    REJECT = "reject"
+    DROP = "drop"
+
+
+class Standing(StrEnum):
+    """Why a policy that covers the address is told of: it acts, or what keeps it from acting."""
+
+    ACTS = "acts"
+    EXCEPTED = "excepted"
+    SCHEDULED = "scheduled"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about: everything that is None is meant in all its values.
+
+    `address` and `port` are the service's, `source` is the subscriber's address, `interface` is on the service's side.
+    `protocol` is tcp, udp, sctp or icmp; `at` is in epoch seconds.
+    """
+
+    address: Address
+    protocol: str | None = None
+    port: int | None = None
+    source: Address | None = None
+    interface: str | None = None
+    at: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One policy that covers the address, and what it does there.
+
+    `reach` says which of the ports that were asked about it covers, `limits` to which subscribers or interfaces it is
+    limited. `since` is when it began to act here (epoch seconds), None where it doesn't or that isn't known.
+    `suspended_until` is the end of a suspension by hand. Counts are those of the whole order.
+    """
+
+    id: str
+    title: str
+    revision: int
+    order: Order
+    standing: Standing
+    verdict: Verdict
+    direction: Direction
+    start: Instant
+    since: int | None
+    until: Instant | None
+    review_by: Instant | None
+    place: str
+    reach: tuple[str, ...]
+    limits: tuple[str, ...]
+    excepted_by: str | None = None
+    excepted_at: str | None = None
+    suspended_until: int | None = None
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is true of a question at `at`, as told at `now` (epoch seconds).
+
+    `blocked`: everything that was asked about is, at one end of the exchange at least; `partly`: some of it. `reasons`
+    are sorted by strictness and id. `enforcement` is None where no daemon was asked.
+    """
+
+    question: Question
+    gateway: str
+    now: int
+    at: int
+    blocked: bool
+    partly: bool
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    enforcement: Enforcement | None
+
+
+class NotKeptError(Exception):
+    """The instant that was asked about is before what is kept; the message says how far back that goes."""
