@@ -11,7 +11,10 @@ from gatewrit.api import client
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.cli.app import FINE, Quit, print_json, run, verb
+from gatewrit.cli.service import nat64, rails
 from gatewrit.compile.acting import Local
+from gatewrit.compile.rails import carved
+from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.enquiries import refuse_past
@@ -73,9 +76,8 @@ def _offline(settings: Settings, question: Question) -> Answer:
     now = int(time.time())
     refuse_past(question, now)
     kept, _ = Store(settings.state).load()
-    policies = tuple(
-        join(each.document, {name: one.service for name, one in each.services.items()}) for each in kept.values()
-    )
+    joined = (join(each.document, {name: one.service for name, one in each.services.items()}) for each in kept.values())
+    policies = tuple(carved(joined, rails(settings)))
     try:
         suspended = byhand.load(settings.state).suspended
         counts = memory.load_ledger(settings.state).totals
@@ -83,5 +85,6 @@ def _offline(settings: Settings, question: Question) -> Answer:
     except (OSError, ValueError) as error:
         raise Quit(f"the state in {settings.state} can't be read: {error}") from None
     local = Local((settings.gateway.name, *settings.gateway.tags), suspended)
-    facts = Facts(settings.gateway.name, policies, local, settings.hooks, counts, installed, None)
+    around = Surroundings(nat64(settings))
+    facts = Facts(settings.gateway.name, policies, local, settings.hooks, counts, installed, None, around)
     return judge(Index(policies), facts, question, now)

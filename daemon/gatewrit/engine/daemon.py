@@ -117,7 +117,7 @@ class Daemon:
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
         self._next: int | None = None
-        self._enquiries = Enquiries(config.hooks)
+        self._enquiries = Enquiries(config.hooks, config.rails, self._around)
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""
@@ -129,7 +129,7 @@ class Daemon:
 
     async def explain(self, question: Question) -> Answer:
         """Say whether an address is blocked, and why; raises NotKeptError about the past."""
-        return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._now())
+        return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
 
     def want_reload(self) -> None:
         """Ask for everything to be read again, without waiting for it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gatewrit.compile.surroundings import ALONE
+from gatewrit.compile.rails import carved
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.explain import Facts, explain
 from gatewrit.engine.places import Index
@@ -13,6 +14,7 @@ from gatewrit.engine.places import Index
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gatewrit.compile.rails import Rails
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.snapshot import Enforcement
@@ -20,38 +22,47 @@ if TYPE_CHECKING:
     from gatewrit.policy.model import Policy
 
 
+#: Before the first reading.
+NOBODY: Mapping[str, Policy] = MappingProxyType({})
+
+
 class Enquiries:
     """One gateway's answers. The index over the policies is made when the first question about them comes."""
 
-    def __init__(self, hooks: tuple[str, ...]) -> None:
+    def __init__(self, hooks: tuple[str, ...], rails: Rails, around: Surroundings) -> None:
         self._hooks = hooks
+        self._rails = rails
+        self._around = around
         self._of: Mapping[str, Policy] | None = None
-        self._index: asyncio.Task[Index] | None = None
+        self._indexed: asyncio.Task[tuple[Index, tuple[Policy, ...]]] | None = None
 
-    async def answer(
-        self, question: Question, standing: Standing, enforcement: Enforcement, now: int, around: Surroundings = ALONE
-    ) -> Answer:
+    async def answer(self, question: Question, standing: Standing, enforcement: Enforcement, now: int) -> Answer:
         """Answer from what counts now; raises NotKeptError about the past."""
         refuse_past(question, now)
-        policies = standing.intake.policies if standing.intake else {}
-        index = await asyncio.shield(self._indexed(policies))
+        index, policies = await asyncio.shield(self._index(standing.intake.policies if standing.intake else NOBODY))
         facts = Facts(
             standing.gateway,
-            tuple(policies.values()),
+            policies,
             standing.local,
             self._hooks,
             standing.counts,
             standing.installed,
             enforcement,
-            around,
+            self._around,
         )
         return await asyncio.to_thread(explain, index, facts, question, now)
 
-    def _indexed(self, policies: Mapping[str, Policy]) -> asyncio.Task[Index]:
-        if self._index is None or policies is not self._of:
+    def _index(self, policies: Mapping[str, Policy]) -> asyncio.Task[tuple[Index, tuple[Policy, ...]]]:
+        def work() -> tuple[Index, tuple[Policy, ...]]:
+            # Protected addresses are carved out, as they are of what is enforced.
+            chosen = tuple(carved(policies.values(), self._rails))
+            return Index(chosen), chosen
+
+        failed = self._indexed is not None and self._indexed.done() and self._indexed.exception() is not None
+        if self._indexed is None or failed or policies is not self._of:
             self._of = policies
-            self._index = asyncio.create_task(asyncio.to_thread(Index, tuple(policies.values())))
-        return self._index
+            self._indexed = asyncio.create_task(asyncio.to_thread(work))
+        return self._indexed
 
 
 def refuse_past(question: Question, now: int) -> None:
