@@ -117,7 +117,7 @@ class Daemon:
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
         self._next: int | None = None
-        self._enquiries = Enquiries(config.hooks, config.rails, self._around)
+        self._enquiries = Enquiries(config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""

@@ -12,7 +12,7 @@ from gatewrit.engine.explain import Facts, explain
 from gatewrit.engine.places import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gatewrit.compile.rails import Rails
     from gatewrit.compile.surroundings import Surroundings
@@ -29,7 +29,7 @@ NOBODY: Mapping[str, Policy] = MappingProxyType({})
 class Enquiries:
     """One gateway's answers. The index over the policies is made when the first question about them comes."""
 
-    def __init__(self, hooks: tuple[str, ...], rails: Rails, around: Surroundings) -> None:
+    def __init__(self, hooks: tuple[str, ...], rails: Rails, around: Callable[[], Surroundings]) -> None:
         self._hooks = hooks
         self._rails = rails
         self._around = around
@@ -48,7 +48,7 @@ class Enquiries:
             standing.counts,
             standing.installed,
             enforcement,
-            self._around,
+            self._around(),
         )
         return await asyncio.to_thread(explain, index, facts, question, now)
 
