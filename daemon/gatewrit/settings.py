@@ -322,7 +322,6 @@ def _not_enforced(settings: Settings, root: Node) -> list[Fault]:
     default = Settings()
     assert isinstance(root, Mapping)  # noqa: S101 - else there would be no settings
     asked = {
-        "journal": settings.journal != default.journal,
         "signatures": settings.signatures != default.signatures,
         "tls": "tls" in root.keys,
         "tokens": "tokens" in root.keys,

@@ -26,6 +26,7 @@ from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Config, Daemon
+from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
@@ -65,6 +66,7 @@ def config(settings: Settings) -> Config:
         settings.limits.change_share,
         rails(settings),
         nat64(settings),
+        Keeping(settings.journal.keep_days, settings.journal.max_mb * 1_000_000),
     )
 
 
@@ -135,6 +137,7 @@ def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
 
     async def reload(_arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         log.info("reload.asked", by=caller.name, uid=caller.uid)
+        daemon.chronicle.asked(caller.uid, caller.name)
         return outcome_json(await daemon.reload())
 
     async def explain(arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:

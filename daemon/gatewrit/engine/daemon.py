@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+import gatewrit
 from gatewrit.compile.acting import acting
 from gatewrit.compile.conflicts import Conflict, conflicts
 from gatewrit.compile.rails import Rails, carved
@@ -21,10 +22,12 @@ from gatewrit.compile.render import Compiled, compile_policies, count_addresses
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory, status
 from gatewrit.engine.around import Around, overlaps
+from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
+from gatewrit.engine.journal.writer import USUALLY_KEPT, Keeping
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
@@ -41,7 +44,7 @@ from gatewrit.policy.load import read_directory
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.byhand import Done, Request
@@ -84,6 +87,12 @@ class Config:
     change_share: float = 0.5
     rails: Rails = field(default_factory=Rails)
     nat64: tuple[Ranges, ...] = ()
+    keeping: Keeping = USUALLY_KEPT
+
+    def about(self) -> dict[str, Any]:
+        """Give what the journal says of a gateway at each start."""
+        said = {"name": self.gateway, "tags": list(self.tags), "hooks": list(self.hooks)}
+        return {**said, "version": gatewrit.__version__, "policies": str(self.policies)}
 
 
 class Daemon:
@@ -106,7 +115,8 @@ class Daemon:
         self._record: Record = memory.Record()
         self._compiled: Compiled | None = None
         self._digest = ""
-        self._hand = Hand(self._scribe, (config.gateway, *config.tags))
+        self.chronicle = Chronicle(config.state, clock, config.keeping)
+        self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
         self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
         self._damage: list[status.Trouble] = []
         self._snapshot = status.snapshot(self._standing, int(clock.time()))
@@ -150,6 +160,7 @@ class Daemon:
     async def run(self) -> NoReturn:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
+        self.chronicle.note("started", None, self._config.about())
         with self._clock.watch(self._clock_was_set), self._around.watch(self._wanted.set):
             while True:
                 await self._turn()
@@ -157,6 +168,7 @@ class Daemon:
     async def _turn(self) -> None:
         """Do the one thing that is due next, or wait for it."""
         self._turned = self._clock.monotonic()
+        await self.chronicle.write()
         if self._hand.asked and self._standing.intake is not None:
             # Somebody is in a hurry; the files may wait.
             await self._hand.serve(self._carry_out)
@@ -181,6 +193,7 @@ class Daemon:
         outcome = await self._reload()
         await self._tally.save()
         await self._time.save()
+        await self.chronicle.close()
         return outcome
 
     async def once_by_hand(self, request: Request) -> Done:
@@ -189,6 +202,7 @@ class Daemon:
         done = await self._carry_out(request)
         await self._tally.save()
         await self._time.save()
+        await self.chronicle.close()
         return done
 
     async def watch(self) -> None:
@@ -201,6 +215,8 @@ class Daemon:
         await self._count()
         await self._tally.save()
         await self._time.save()
+        self.chronicle.note("stopped")
+        await self.chronicle.close()
 
     # -- remembering ---------------------------------------------------------------------------------------------
 
@@ -233,6 +249,7 @@ class Daemon:
         waiting, self._waiting = self._waiting, []
         self._notifier.reloading()
         outcome = await self._reload()
+        await self.chronicle.write(1.0)
         self._notifier.ready(self._headline())
         for waiter in waiting:
             if not waiter.done():
@@ -414,6 +431,7 @@ class Daemon:
         troubles = [
             *self._damage,
             *self._scribe.troubles,
+            *self.chronicle.troubles,
             *self._time.troubles(),
             *self._around.troubles,
             *self._hand.troubles(now),
@@ -429,6 +447,7 @@ class Daemon:
             self._standing, problems=problems, counts=self._tally.totals, failed=self._failure is not None
         )
         before, self._snapshot = self._snapshot, status.snapshot(self._standing, now)
+        self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:
             log.info("enforcement.changed", was=before.enforcement, now=self._snapshot.enforcement)
             self._notifier.status(self._headline())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
     from gatewrit.engine.byhand import Act, Done, Request
+    from gatewrit.engine.chronicle import Chronicle
     from gatewrit.engine.holds import Held
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.store import Kept
@@ -31,8 +32,9 @@ log = structlog.get_logger()
 class Hand:
     """Owns the book. The daemon serves one request after the other, as everything that changes something."""
 
-    def __init__(self, scribe: Scribe, names: tuple[str, ...]) -> None:
+    def __init__(self, scribe: Scribe, chronicle: Chronicle, names: tuple[str, ...]) -> None:
         self._scribe = scribe
+        self._chronicle = chronicle
         self._names = names
         self._asked: deque[tuple[Request, asyncio.Future[Done]]] = deque()
         self._lost: list[Trouble] = []
@@ -94,6 +96,7 @@ class Hand:
     async def keep(self, book: Book, acts: Iterable[Act]) -> None:
         """Take over a new state of the book with the acts that led to it: logged, and written down."""
         for act in acts:
+            self._chronicle.note(act.kind, act.policy, _said(act))
             given = {name: getattr(act, name) for name in ("by", "uid", "reason", "until", "content")}
             event = log.warning if act.kind in {"suspended", "held", "released", "forgotten"} else log.info
             event(
@@ -130,3 +133,9 @@ def check_gone(name: str, reading: Reading, kept: Mapping[str, Kept], counted: C
         f"the file of {name} is still there, and would bring it back; to lift the order, raise `revision` and write "
         "`state: rescinded`; to forget the policy, take the file away first",
     )
+
+
+def _said(act: Act) -> dict[str, Any]:
+    """Give an act as the journal has it."""
+    by = None if act.uid is None else {"uid": act.uid, "name": act.by}
+    return {"at": act.at, "by": by, "reason": act.reason, "until": act.until, "content": act.content}

@@ -59,6 +59,9 @@ ACTIONS: Mapping[str, str] = {
         "raise `revision` and write `state: suspended` or `state: rescinded`"
     ),
     "by_hand_lost": "Suspend again what must be; then, or after `gatewrit resume --all`, this is settled",
+    "journal_unwritable": "Free or remount the state directory; what happens waits in memory and is written down then",
+    "journal_damaged": "Keep that file elsewhere for whoever looks into it, and restart; a new journal was begun",
+    "journal_broken": "See `gatewrit log verify`; keep journal.db elsewhere as evidence, and restart: a new one begins",
     "state_damaged": "Reload with every policy file in place, so that the state is written anew",
 }
 DEFAULT_ACTION = "Correct the file, try it with `gatewrit check`, then: gatewrit reload"

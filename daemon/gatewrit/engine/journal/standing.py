@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 #: Kinds that open a problem; the kind `mended` closes it.
-OPENING = frozenset({"problem", "refused", "held", "clock"})
+OPENING = frozenset({"problem", "refused", "clock"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,6 @@ def _changed(stood: Stood, kind: str, data: Mapping[str, Any]) -> Stood:
             changes = {"state": data["now"]}
         case "suspended":
             changes = {"suspended": dict(data)}
-        case "resumed":
+        case "resumed" | "suspension_ended":
             changes = {"suspended": None}
     return replace(stood, **changes)

@@ -37,6 +37,10 @@ class Keeping:
     max_bytes: int = 2000 * 1_000_000
 
 
+#: As long as the settings say if they say nothing.
+USUALLY_KEPT = Keeping()
+
+
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """What retention did: the rows that went, the chain's new head, and whether what must stay is still too large."""
