@@ -148,7 +148,6 @@ def test_all_faults_of_all_layers_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        ("journal: {keep_days: 30}", 10),
         ("signatures: {required: 1}", 13),
         ("signatures: {keys: [abc]}", 13),
         ("tls: {cert: a, key: b}", 6),

@@ -40,7 +40,7 @@ class PastPolicy:
     which, `since` since when the kernel had rules for it (epoch seconds; guards for a later start included).
     `accepted` is the revision that counted, other than `policy` only while the kernel hadn't confirmed it, and None
     if the policy was gone and only its rules still there. `state` is the contract's word as the daemon last said it.
-    `suspended` is what was said with a suspension by hand (`until` in epoch seconds, exclusive, `reason`, `by`), None if
+    `suspended` is what was said with a suspension by hand (`until` in epoch seconds, `reason`, `by`), None if
     there was none. The kernel then still has its rules, which start when the suspension ends: `enforced` stays true.
     """
 
