@@ -6,22 +6,27 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewrit.api.answer import answer_document, lines, sentence
 from gatewrit.compile.acting import PLAIN, Local
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine.answer import Question, Verdict
+from gatewrit.engine.answer import NotKeptError, Question, Verdict
 from gatewrit.engine.cover import Box, covered
 from gatewrit.engine.explain import PROTOCOLS, Facts, explain
+from gatewrit.engine.journal.reader import Past, PastPolicy
 from gatewrit.engine.ledger import Count
+from gatewrit.engine.past import answer_from, explain_past
 from gatewrit.engine.places import Index
 from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Order, Scope, State, Transport
 from support.paper import Packet, by_policies
 from support.strategies import ANCHORS, INTERFACES, MASTERS, addresses, policy_sets, ranges_of, simple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gatewrit.engine.answer import Answer
     from gatewrit.policy.model import Family, Policy
 
@@ -226,3 +231,45 @@ def test_ten_thousand_policies_on_one_address() -> None:
     answer = explain(index, facts, Question(ip_address("192.0.2.1")), 2000)
     assert answer.partly
     assert len(answer.reasons) == 10_000
+
+
+def past(**more: object) -> Past:
+    held = PastPolicy(shutdown(), enforced=True, since=NOW - 9, accepted=shutdown(), state="in_force", suspended=None)
+    gateway = {"name": "core-1", "tags": [], "hooks": ["forward"]}
+    stood = Past(NOW, 7, float(NOW), {"bes-shutdown": held}, 3, "", running=True, gateway=gateway, problems=frozenset())
+    return replace(stood, **more)
+
+
+THEN = replace(BES, at=Instant(NOW, "2015-12-31T22:13:20Z"))
+
+
+def test_back_then() -> None:
+    answer = answer_from(past(), THEN, ("forward",), Surroundings())
+    assert answer.blocked
+    assert answer.reasons[0].since == NOW - 9
+    assert lines(answer)[0].startswith(
+        "Yes: TCP port 3101 of 206.51.26.33 was at 2015-12-31 22:13:20 UTC blocked (rejected) since "
+    )
+    assert lines(answer)[0].endswith("This is what the gateway enforced then, as its journal has it.")
+    assert "packets" not in "".join(lines(answer)[1:]).replace("judges packets", "")
+
+
+def test_back_then_ordered_is_not_enforced() -> None:
+    lacking = PastPolicy(shutdown(), enforced=False, since=None, accepted=shutdown(), state=None, suspended=None)
+    answer = answer_from(past(policies={"bes-shutdown": lacking}, running=False), THEN, ("forward",), Surroundings())
+    assert not answer.blocked
+    assert answer.notes[1].startswith("No daemon ran then")
+    assert answer.notes[2] == "Ordered too, but not in the kernel then: bes-shutdown revision 2."
+
+
+def test_back_then_it_was_suspended() -> None:
+    suspended = {"until": NOW + 60, "reason": "a test", "by": "root"}
+    held = replace(past().policies["bes-shutdown"], suspended=suspended)
+    answer = answer_from(past(policies={"bes-shutdown": held}), THEN, ("forward",), Surroundings())
+    assert not answer.blocked
+    assert "is suspended until" in sentence(answer)
+
+
+def test_without_a_journal_nothing_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(NotKeptError, match="the journal can't tell"):
+        explain_past(tmp_path, THEN, ("forward",), Surroundings())

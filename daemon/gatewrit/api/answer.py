@@ -70,6 +70,8 @@ def _is(answer: Answer) -> str:
     moment = answer.question.at
     if moment is None:
         return "is"
+    if answer.past:
+        return f"was at {shown(moment.epoch, moment)}"
     return f"{'will be' if answer.at > answer.now else 'is'} at {shown(moment.epoch, moment)}"
 
 
@@ -106,7 +108,7 @@ def _passing(answer: Answer) -> str:
     if by[Standing.SCHEDULED]:
         reason = min(by[Standing.SCHEDULED], key=lambda each: each.start.epoch)
         return f"{text}; the order of {_order(reason)} begins at {shown(reason.start.epoch, reason.start)}."
-    return f"{text}: no order covers it."
+    return f"{text}: no order {'covered' if answer.past else 'covers'} it."
 
 
 def subject_of(answer: Answer) -> str:
@@ -146,7 +148,7 @@ def day(moment: Instant) -> str:
 
 def lines(answer: Answer) -> list[str]:
     """Return the whole answer for people: the sentence, what isn't concerned, then each policy."""
-    told = [sentence(answer)]
+    told = [" ".join([sentence(answer), *answer.notes])]
     if answer.partly:
         told.append("Whatever else there is of it isn't blocked here.")
     elif answer.blocked and answer.question.port is not None:
@@ -173,5 +175,6 @@ def _reason(reason: Reason) -> list[str]:
     told.append(f"  from {shown(reason.start.epoch, reason.start)}, {until}{since}")
     if reason.review_by is not None:
         told.append(f"  to be reviewed by {day(reason.review_by)}")
-    told.append(f"  the whole order has stopped or counted {reason.packets:,} packets, {reason.bytes:,} bytes")
+    if reason.packets is not None and reason.bytes is not None:
+        told.append(f"  the whole order has stopped or counted {reason.packets:,} packets, {reason.bytes:,} bytes")
     return told

@@ -49,7 +49,7 @@ class SnapshotSource(Protocol):
         """Return whether the engine's loops turn."""
 
     async def explain(self, question: Question) -> Answer:
-        """Return whether an address is blocked, and why; raises NotKeptError about the past."""
+        """Return whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
 
 
 class Face:

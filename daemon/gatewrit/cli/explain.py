@@ -17,9 +17,9 @@ from gatewrit.compile.rails import carved
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, memory
 from gatewrit.engine.answer import NotKeptError
-from gatewrit.engine.enquiries import refuse_past
 from gatewrit.engine.explain import Facts
 from gatewrit.engine.explain import explain as judge
+from gatewrit.engine.past import explain_past
 from gatewrit.engine.places import Index
 from gatewrit.engine.store import Store
 from gatewrit.policy.load import join
@@ -74,7 +74,9 @@ def _ask(settings: Settings, asked: dict[str, str], question: Question) -> dict[
 def _offline(settings: Settings, question: Question) -> Answer:
     """Answer from what the state directory keeps; what can't be read of it is said by whoever enforces."""
     now = int(time.time())
-    refuse_past(question, now)
+    around = Surroundings(nat64(settings))
+    if question.at is not None and question.at.epoch < now:
+        return explain_past(settings.state, question, settings.hooks, around)
     kept, _ = Store(settings.state).load()
     joined = (join(each.document, {name: one.service for name, one in each.services.items()}) for each in kept.values())
     policies = tuple(carved(joined, rails(settings)))
@@ -85,6 +87,5 @@ def _offline(settings: Settings, question: Question) -> Answer:
     except (OSError, ValueError) as error:
         raise Quit(f"the state in {settings.state} can't be read: {error}") from None
     local = Local((settings.gateway.name, *settings.gateway.tags), suspended)
-    around = Surroundings(nat64(settings))
     facts = Facts(settings.gateway.name, policies, local, settings.hooks, counts, installed, None, around)
     return judge(Index(policies), facts, question, now)

@@ -54,7 +54,7 @@ class Reason:
 
     `reach` says which of the ports that were asked about it covers, `limits` to which subscribers or interfaces it is
     limited. `since` is when it began to act here (epoch seconds), None where it doesn't or that isn't known.
-    `suspended_until` is the end of a suspension by hand. Counts are those of the whole order.
+    `suspended_until` is the end of a suspension by hand. Counts are of the whole order, None if not kept.
     """
 
     id: str
@@ -74,8 +74,8 @@ class Reason:
     excepted_by: str | None = None
     excepted_at: str | None = None
     suspended_until: int | None = None
-    packets: int = 0
-    bytes: int = 0
+    packets: int | None = None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ class Answer:
     """What is true of a question at `at`, as told at `now` (epoch seconds).
 
     `blocked`: everything that was asked about is, at one end of the exchange at least; `partly`: some of it. `reasons`
-    are sorted by strictness and id. `enforcement` is None where no daemon was asked.
+    are sorted by strictness and id. `enforcement` is None where no daemon was asked. `past`: told from the journal;
+    `notes` are sentences on what that is worth.
     """
 
     question: Question
@@ -95,6 +96,8 @@ class Answer:
     verdict: Verdict
     reasons: tuple[Reason, ...]
     enforcement: Enforcement | None
+    past: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class NotKeptError(Exception):

@@ -127,7 +127,7 @@ class Daemon:
         self._turned = clock.monotonic()
         self._failure: status.Trouble | None = None
         self._next: int | None = None
-        self._enquiries = Enquiries(config.hooks, config.rails, lambda: self._around.now)
+        self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""
@@ -138,7 +138,7 @@ class Daemon:
         return self._clock.monotonic() - self._turned < max(60.0, 4 * LOOK_EVERY)
 
     async def explain(self, question: Question) -> Answer:
-        """Say whether an address is blocked, and why; raises NotKeptError about the past."""
+        """Say whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
         return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
 
     def want_reload(self) -> None:

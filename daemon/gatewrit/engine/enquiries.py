@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.rails import carved
-from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.explain import Facts, explain
+from gatewrit.engine.past import explain_past
 from gatewrit.engine.places import Index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from gatewrit.compile.rails import Rails
     from gatewrit.compile.surroundings import Surroundings
@@ -29,7 +30,8 @@ NOBODY: Mapping[str, Policy] = MappingProxyType({})
 class Enquiries:
     """One gateway's answers. The index over the policies is made when the first question about them comes."""
 
-    def __init__(self, hooks: tuple[str, ...], rails: Rails, around: Callable[[], Surroundings]) -> None:
+    def __init__(self, state: Path, hooks: tuple[str, ...], rails: Rails, around: Callable[[], Surroundings]) -> None:
+        self._state = state
         self._hooks = hooks
         self._rails = rails
         self._around = around
@@ -37,8 +39,9 @@ class Enquiries:
         self._indexed: asyncio.Task[tuple[Index, tuple[Policy, ...]]] | None = None
 
     async def answer(self, question: Question, standing: Standing, enforcement: Enforcement, now: int) -> Answer:
-        """Answer from what counts now; raises NotKeptError about the past."""
-        refuse_past(question, now)
+        """Answer from what counts now; or from the journal about the past; raises NotKeptError."""
+        if question.at is not None and question.at.epoch < now:
+            return await asyncio.to_thread(explain_past, self._state, question, self._hooks, self._around())
         index, policies = await asyncio.shield(self._index(standing.intake.policies if standing.intake else NOBODY))
         facts = Facts(
             standing.gateway,
@@ -63,12 +66,3 @@ class Enquiries:
             self._of = policies
             self._indexed = asyncio.create_task(asyncio.to_thread(work))
         return self._indexed
-
-
-def refuse_past(question: Question, now: int) -> None:
-    """Raise NotKeptError for an instant of which only a journal could tell."""
-    if question.at is not None and question.at.epoch < now:
-        raise NotKeptError(
-            f"{question.at.text} is past, and what counted then isn't kept where explain could read it; "
-            "now and any instant to come can be asked about"
-        )

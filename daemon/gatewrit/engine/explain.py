@@ -52,7 +52,7 @@ class Facts:
     policies: Sequence[Policy]
     local: Local
     hooks: tuple[str, ...]
-    counts: Mapping[str, Count]
+    counts: Mapping[str, Count] | None
     installed: Mapping[str, int] | None
     enforcement: Enforcement | None
     around: Surroundings = ALONE
@@ -158,7 +158,7 @@ def _reason(policy: Policy, concern: _Concern, case: _Case) -> Reason:
     excepted = concern.excepted
     if standing is Standing.ACTS and excepted is not None:
         standing = Standing.EXCEPTED
-    count = case.facts.counts.get(policy.id, Count())
+    count = None if case.facts.counts is None else case.facts.counts.get(policy.id, Count())
     return Reason(
         id=policy.id,
         title=policy.title,
@@ -177,8 +177,8 @@ def _reason(policy: Policy, concern: _Concern, case: _Case) -> Reason:
         excepted_by=None if excepted is None else _entry(*excepted),
         excepted_at=None if excepted is None else f"{excepted[0].file}:{int(excepted[0].line[excepted[1]])}",
         suspended_until=suspended,
-        packets=count.packets,
-        bytes=count.bytes,
+        packets=None if count is None else count.packets,
+        bytes=None if count is None else count.bytes,
     )
 
 
