@@ -31,7 +31,7 @@ endef
 
 .PHONY: help
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of namespaces; ONCE=1 ends after the last matrix
@@ -44,6 +44,10 @@ test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some
 .PHONY: soak
 soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
 	@SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest -s tests/kernel/test_differential.py
+
+.PHONY: bench-orders
+bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
+	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
 
 .PHONY: lint
 lint: $(READY) ## ruff (rules and format) and mypy, strict

@@ -181,6 +181,13 @@ def by_rules(actual: Actual, counters: Mapping[str, Sequence[str]], packet: Pack
     return fate
 
 
+def rules_met(actual: Actual, packet: Packet, hook: str, now: int) -> int:
+    """Count the rules that are evaluated for a packet, however far each of them gets."""
+    machine = _Machine(actual, packet.seen_at(hook), now * 1_000_000_000)
+    machine.run(hook)
+    return machine.met
+
+
 class _Break(Exception):  # noqa: N818 - the kernel's own word: this rule is over, the next one goes on
     pass
 
@@ -194,6 +201,7 @@ class _Machine:
         self.now = now_ns
         self.counted: list[str] = []
         self.hook = ""
+        self.met = 0
 
     def run(self, base: str) -> str:
         self.hook = base
@@ -206,6 +214,7 @@ class _Machine:
                     return "accept"
                 chain, at = stack.pop()
                 continue
+            self.met += 1
             verdict = self._rule(rules[at].expressions)
             at += 1
             if verdict is None:
