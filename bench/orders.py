@@ -63,7 +63,7 @@ def write(gateway: Gateway, policies: int, prefixes: int) -> None:
         own = list(_prefixes(dice, prefixes // policies))
         gateway.write(f"services/{name}.yaml", service(name, (own, f"tcp/{1000 + number % 50}")))
         exception = f"except: {{prefixes: ['{own[0].split('/')[0]}']}}\n" if number % 4 == 0 else ""
-        gateway.write(f"{name}.yaml", policy(name) + exception)
+        gateway.write(f"{name}.yaml", policy(name, name) + exception)
 
 
 def _prefixes(dice: random.Random, number: int) -> Iterator[str]:

@@ -11,7 +11,6 @@ import pytest
 
 from gatewrit.policy import load, schema
 from gatewrit.policy.decode import to_data
-from gatewrit.policy.document import NOT_ENFORCED
 from gatewrit.policy.yaml import read_yaml
 from gatewrit.settings import settings_schema
 
@@ -54,13 +53,6 @@ def test_what_the_reader_takes_the_schema_takes(folder: str) -> None:
         validator("policy").validate(document(Path(policy.place.file)))
         for service in policy.services.values():
             validator("service").validate(document(Path(service.place.file)))
-
-
-def test_keys_that_arent_enforced_yet_are_in_the_schema_all_the_same() -> None:
-    path = ROOT / "tests/golden/policies/not-enforced-yet/policies/order-a.yaml"
-    said = document(path)
-    assert set(NOT_ENFORCED) <= said.keys()
-    validator("policy").validate(said)
 
 
 @pytest.mark.parametrize(
