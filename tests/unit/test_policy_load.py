@@ -491,3 +491,38 @@ def test_no_service_crashes_the_reader(data: bytes, listed: bytes) -> None:
             assert sum(len(part) for part in endpoint.ranges) > 0
             assert endpoint.transports
             assert all(np.all(part.first <= part.last) for part in endpoint.ranges if part.family == 4)
+
+
+@pytest.mark.parametrize("changed", [None, "order-a.yaml", "services/one.yaml", "services/list.txt"])
+def test_what_has_the_same_bytes_is_not_parsed_again_and_what_has_not_is(tmp_path: Path, changed: str | None) -> None:
+    root = write(tmp_path, GOOD)
+    before = load.read_directory(root)
+    if changed is not None:
+        path = root / changed
+        path.write_text(
+            {"list.txt": "203.0.113.77\n"}.get(path.name, GOOD[changed].replace("title: ", "title: Other "))
+        )
+    after = load.read_directory(root, before)
+
+    fresh = load.read_directory(root)
+    assert after.faults == fresh.faults
+    assert {name: each.meaning for name, each in after.policies.items()} == {
+        name: each.meaning for name, each in fresh.policies.items()
+    }
+    assert {name: each.service.digest for name, each in after.services.items()} == {
+        name: each.service.digest for name, each in fresh.services.items()
+    }
+    kept = {name for name, each in after.services.items() if each is before.services[name]}
+    assert kept == {None: {"one", "two"}, "order-a.yaml": {"one", "two"}, "services/one.yaml": {"two"}}.get(
+        changed, set()
+    )
+    assert (after.policies["order-a"] is before.policies["order-a"]) is (changed != "order-a.yaml")
+
+
+def test_a_list_that_broke_is_told_though_its_service_has_the_same_bytes(tmp_path: Path) -> None:
+    root = write(tmp_path, GOOD)
+    before = load.read_directory(root)
+    (root / "services/list.txt").write_text("nonsense\n")
+    assert set(load.read_directory(root, before).broken_services) == {"one", "two"}
+    (root / "services/list.txt").unlink()
+    assert set(load.read_directory(root, before).broken_services) == {"one", "two"}

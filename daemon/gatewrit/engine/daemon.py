@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.host import HostReader
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.socket import Kernel
+    from gatewrit.policy.load import Reading
     from gatewrit.policy.model import Ranges
 
 log = structlog.get_logger()
@@ -107,6 +108,7 @@ class Daemon:
         self._notifier = notifier
         self._store = Store(config.state)
         self._kept: Mapping[str, Kept] = {}
+        self._reading: Reading | None = None
         self._agenda = Agenda(clock)
         self._scribe = Scribe(config.state)
         self._around = Around(host, Surroundings(config.nat64), clock, self._agenda)
@@ -258,7 +260,8 @@ class Daemon:
     async def _reload(self) -> Outcome:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         await self._around.look()
-        reading = await asyncio.to_thread(read_directory, self._config.policies)
+        reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading)
+        self._reading = reading
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
         taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)

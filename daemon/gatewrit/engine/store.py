@@ -7,6 +7,7 @@ to be. Everything is read by the same parser as the policy directory: nothing in
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from hashlib import sha256
@@ -83,20 +84,19 @@ class Store:
         """Bring the disk from `before` to `kept`: texts, what refers to them, then away with what nothing needs."""
         wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
         texts = self.root / "texts"
-        for digest, text in wanted.items():
-            path = texts / digest
-            if not path.exists() or path.stat().st_size != len(text):
-                durable.write(path, text)
-        for name, each in kept.items():
-            old = before.get(name)
-            if old is None or old.document_json() != each.document_json():
-                durable.write_json(self._path(name), each.document_json())
-        for name in before:
-            if name not in kept:
-                durable.remove(self._path(name))
-        for path in texts.iterdir() if texts.is_dir() else ():
-            if path.name not in wanted:
-                durable.remove(path)
+        sizes = {each.name: each.stat().st_size for each in os.scandir(texts)} if texts.is_dir() else {}
+        durable.write_all(
+            {texts / digest: text for digest, text in wanted.items() if sizes.get(digest, -1) != len(text)}
+        )
+        durable.write_all(
+            {
+                self._path(name): durable.to_json(each.document_json())
+                for name, each in kept.items()
+                if name not in before or _differs(before[name], each)
+            }
+        )
+        durable.remove_all(self._path(name) for name in before if name not in kept)
+        durable.remove_all(texts / name for name in sizes if name not in wanted)
 
     def _path(self, name: str) -> Path:
         return self.root / "policies" / f"{name}.json"
@@ -114,6 +114,10 @@ class Store:
         if sha256(text).hexdigest() != digest:
             raise StoreError(f"the text {digest} has changed on the disk")
         return text
+
+
+def _differs(one: Kept, other: Kept) -> bool:
+    return one is not other and one.document_json() != other.document_json()
 
 
 def _reference(source: Source) -> dict[str, str]:

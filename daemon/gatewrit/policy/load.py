@@ -11,7 +11,8 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -65,6 +66,7 @@ class Reading:
     faults of the others (a service's lists included), by what the file says it is or else by its name. A good file
     whose id another file claims too is in `duplicate_policies` or `duplicate_services` instead: the one in force may
     stay. `faults` has all faults and warnings by file and line. `missing`: the directory itself can't be read.
+    `lists` are the list files that were read, by their path in the directory.
     """
 
     policies: Mapping[str, PolicyDocument]
@@ -75,13 +77,17 @@ class Reading:
     duplicate_services: Mapping[str, tuple[ServiceDocument, ...]]
     faults: tuple[Fault, ...]
     missing: bool = False
+    lists: Mapping[str, AddressList] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def read_directory(path: str | os.PathLike[str]) -> Reading:
-    """Read every policy and service of a directory; never raises for what is in the files or becomes of them."""
+def read_directory(path: str | os.PathLike[str], before: Reading | None = None) -> Reading:
+    """Read every policy and service of a directory; never raises for what is in the files or becomes of them.
+
+    Every file is read, but one that was good `before` and has the same bytes isn't parsed again.
+    """
     try:
         with files.open_folder(path) as folder:
-            return _read_folder(folder)
+            return _read_folder(folder, before or _NOTHING)
     except files.RefusedFile as refused:
         found = fault(Place(os.fspath(path), 1, 1), refused.code, refused.message)
         return Reading({}, {}, {}, {}, {}, {}, (found,), missing=True)
@@ -159,11 +165,28 @@ def load(
     return tuple(policies), tuple(sorted(faults))
 
 
-def _read_folder(folder: files.Folder) -> Reading:
+_NOTHING = Reading({}, {}, {}, {}, {}, {}, ())
+
+
+def _read_folder(folder: files.Folder, before: Reading) -> Reading:
     lists: dict[str, AddressList | files.RefusedFile] = {}
+    old_policies = {document.source.file: document for document in before.policies.values()}
+    old_services = {document.source.file: document for document in before.services.values()}
+
+    def read_policy(data: bytes, file: str) -> PolicyDocument | Broken:
+        old = old_policies.get(file)
+        return old if old is not None and old.source.data == data else parse_policy(data, file)
 
     def read_service(data: bytes, file: str) -> ServiceDocument | Broken:
-        return compose_service(data, file, lambda name: _fetch(folder, name, file, lists))
+        def fetch(name: str) -> AddressList:
+            return _fetch(folder, name, file, lists, before.lists)
+
+        old = old_services.get(file)
+        if old is not None and old.source.data == data:
+            with suppress(files.RefusedFile):
+                if all(not fetch(name).faults and fetch(name).data == had.data for name, had in old.lists.items()):
+                    return old
+        return compose_service(data, file, fetch)
 
     policies, ignored = _listed(folder, "")
     services: list[str] = []
@@ -176,7 +199,7 @@ def _read_folder(folder: files.Folder) -> Reading:
             refused.append(fault(Place(_shown(folder, SERVICES), 1, 1), error.code, error.message))
     sound, unsound, twice, more = _sort_out([_read_file(folder, name, read_service) for name in services], "service")
     known = {*sound, *unsound, *twice}
-    read = [_with_references(_read_file(folder, name, parse_policy), known) for name in policies]
+    read = [_with_references(_read_file(folder, name, read_policy), known) for name in policies]
     good, bad, double, faults = _sort_out(read, "policy")
     faults += refused + more
     for document in [*good.values(), *(one for several in double.values() for one in several)]:
@@ -191,6 +214,7 @@ def _read_folder(folder: files.Folder) -> Reading:
         duplicate_policies=MappingProxyType(double),
         duplicate_services=MappingProxyType(twice),
         faults=tuple(sorted(set(faults))),
+        lists=MappingProxyType({path: found for path, found in lists.items() if isinstance(found, AddressList)}),
     )
 
 
@@ -220,13 +244,18 @@ def _read_file(folder: files.Folder, name: str, parse: Callable[[bytes, str], Do
 
 
 def _fetch(
-    folder: files.Folder, name: str, file: str, lists: dict[str, AddressList | files.RefusedFile]
+    folder: files.Folder,
+    name: str,
+    file: str,
+    lists: dict[str, AddressList | files.RefusedFile],
+    before: Mapping[str, AddressList],
 ) -> AddressList:
     """Read a list file once, however many services name it."""
     path = posixpath.normpath(posixpath.join(SERVICES, name))
     if path not in lists:
         try:
-            lists[path] = parse_list(files.read(folder, path, MAX_LIST_BYTES), list_file(file, name))
+            data, called, old = files.read(folder, path, MAX_LIST_BYTES), list_file(file, name), before.get(path)
+            lists[path] = old if old and (old.data, old.file) == (data, called) else parse_list(data, called)
         except files.RefusedFile as refused:
             lists[path] = refused
     found = lists[path]

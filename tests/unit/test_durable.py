@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatewrit.engine import durable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 8, 30])
+def test_many_files_are_written_as_each_would_be(tmp_path: Path, number: int) -> None:
+    wanted = {tmp_path / f"folder-{at % 2}" / str(at): f"content {at}".encode() for at in range(number)}
+    durable.write_all(wanted)
+    durable.write_all({path: content + b", again" for path, content in wanted.items()})
+    found = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {path: content + b", again" for path, content in wanted.items()}
+    durable.remove_all([*wanted, *wanted])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("number", [3, 30])
+def test_what_cannot_be_written_leaves_what_was_there_and_no_drafts(tmp_path: Path, number: int) -> None:
+    old = {tmp_path / str(at): b"old" for at in range(number)}
+    durable.write_all(old)
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "in the way").touch()
+    with pytest.raises(OSError, match="blocked"):
+        durable.write_all({blocked: b"new"} | dict.fromkeys(old, b"new"))
+    assert all(path.read_bytes() in {b"old", b"new"} for path in old)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in old} | {"blocked"}
