@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from gatewrit.api import words
-from gatewrit.api.documents import policies_document, status_document
+from gatewrit.api.documents import policies_document, policy_item, status_document
 from gatewrit.cli import status_table
 from gatewrit.engine.snapshot import PolicyState
-from gatewrit.policy.model import Order
+from gatewrit.policy.instant import parse_instant
+from gatewrit.policy.model import Effective, Order
 from unit.api_samples import DEGRADED, IN_SYNC, NOW, SHUTDOWN, STARTING, UNREAD_PROBLEM
 
 if TYPE_CHECKING:
@@ -184,3 +185,26 @@ def test_nothing_yet() -> None:
 )
 def test_spans_are_short(seconds: int, text: str) -> None:
     assert words.span(seconds) == text
+
+
+@pytest.mark.parametrize("width", [100, 240])
+def test_instants_are_shown_in_the_orders_own_zone_too(width: int) -> None:
+    """On both sides of a change of the clocks: in March 2016 Berlin goes from +01:00 to +02:00."""
+    start = parse_instant("2016-03-27T01:59:59[Europe/Berlin]")
+    until = parse_instant("2016-03-27T03:00:00[Europe/Berlin]")
+    view = replace(SHUTDOWN, effective=Effective(start, until))
+    item = {**policy_item(view), "clocks": words.own_clocks(view.effective)}
+    out = io.StringIO()
+    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    status_table.show(status_document(replace(DEGRADED, policies=(view,)), NOW), [item], console)
+    told = " ".join(out.getvalue().split())
+    for clock in ("2016-03-27 00:59:59", "2016-03-27 01:00", "2016-03-27 01:59:59 Europe/Berlin (+01:00)"):
+        assert clock in told
+    assert "2016-03-27 03:00 Europe/Berlin (+02:00)" in told
+
+
+def test_who_orders_in_utc_is_not_told_twice() -> None:
+    assert words.own_clock(parse_instant("2016-03-27T00:00:00Z")) is None
+    assert words.own_clock(parse_instant("2016-03-27T00:00:00-03:30")) == "2016-03-27 00:00 -03:30"
+    assert words.own_clock(parse_instant("2016-03-27T00:00:00[UTC]")) == "2016-03-27 00:00 UTC (+00:00)"
+    assert words.own_clocks(None) == {}

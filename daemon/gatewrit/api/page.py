@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -167,12 +167,7 @@ def _moment(epoch: int) -> Moment:
 def _moment_of(given: Instant) -> Moment:
     """Return an order's instant; its own clock is shown where that isn't UTC."""
     moment = _moment(given.epoch)
-    if not given.offset and given.zone is None:
-        return moment
-    local = datetime.fromtimestamp(given.epoch, timezone(timedelta(seconds=given.offset)))
-    offset = local.isoformat()[19:]
-    own = f"{_clock(local)} {given.zone} ({offset})" if given.zone else f"{_clock(local)} {offset}"
-    return Moment(moment.machine, moment.utc, own)
+    return Moment(moment.machine, moment.utc, words.own_clock(given))
 
 
 def _clock(when: datetime) -> str:

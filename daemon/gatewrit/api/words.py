@@ -6,11 +6,13 @@ Made from the JSON documents, so that a terminal at the other end of a socket sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gatewrit.policy.model import Effective, Instant
 
 Tone = Literal["good", "busy", "warn", "bad"]
 
@@ -108,6 +110,24 @@ def span(seconds: int) -> str:
                     text += f" {count(rest // finer, fine_one, fine_many)}"
             return text
     return "0 s"  # pragma: no cover
+
+
+def own_clock(given: Instant) -> str | None:
+    """Return an instant as the order's own clocks show it, with their zone; None where those show UTC."""
+    if not given.offset and given.zone is None:
+        return None
+    local = datetime.fromtimestamp(given.epoch, timezone(timedelta(seconds=given.offset)))
+    shown = local.strftime("%Y-%m-%d %H:%M:%S" if local.second else "%Y-%m-%d %H:%M")
+    offset = local.isoformat()[19:]
+    return f"{shown} {given.zone} ({offset})" if given.zone else f"{shown} {offset}"
+
+
+def own_clocks(effective: Effective | None) -> dict[str, str | None]:
+    """Return the instants of a policy by `own_clock`, under the names that they have in documents."""
+    if effective is None:
+        return {}
+    instants = {"from": effective.start, "until": effective.until, "review_by": effective.review_by}
+    return {name: own_clock(given) for name, given in instants.items() if given is not None}
 
 
 def plain(text: str) -> str:

@@ -112,7 +112,8 @@ def status(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         print_json(shown)
     else:
-        status_table.show(shown, answer["policies"], status_table.console())
+        items = [{**item, "clocks": answer["clocks"].get(item["id"], {})} for item in answer["policies"]]
+        status_table.show(shown, items, status_table.console())
     return FINE if shown["enforcement"] == "in_sync" else FAILED
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 import gatewrit
-from gatewrit.api import control, documents, http
+from gatewrit.api import control, documents, http, words
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.listen import ListenError
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
@@ -133,6 +133,8 @@ def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
         return {
             "status": documents.status_document(snapshot, int(time.time())),
             "policies": [documents.policy_item(view) for view in snapshot.policies],
+            # For people only: the documents are the contract's, and say UTC.
+            "clocks": {view.id: words.own_clocks(view.effective) for view in snapshot.policies},
         }
 
     async def reload(_arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:

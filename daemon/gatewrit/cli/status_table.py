@@ -115,7 +115,9 @@ def _entries(items: Sequence[Document], status: Document) -> Table:
         if item["action"]:
             lines.append(Text.assemble(_what(item, ", "), f", {item['counters']['packets']:,} packets"))
         if item["effective"]:
-            lines.append(Text.assemble(Text(", ").join(_when(item, status)), " (UTC)"))
+            lines.append(Text.assemble(Text(", ").join(_when({**item, "clocks": {}}, status)), " (UTC)"))
+            own = [f"{name.replace('_', ' ')} {clock}" for name, clock in item.get("clocks", {}).items() if clock]
+            lines += [Text(words.plain(", ".join(own)), "dim")] if own else []
         table.add_row(_state(item, status), Text("\n").join(lines))
     return table
 
@@ -164,14 +166,21 @@ def _when(item: Document, status: Document) -> list[Text]:
     effective = item["effective"]
     if not effective:
         return [Text("not read", "dim")]
-    told = [Text(f"from {_clock(effective['from'])}")]
+    own = item.get("clocks") or {}
+    told = [Text(f"from {_clock(effective['from'])}"), *_own(own.get("from"))]
     told.append(Text(f"until {_clock(effective['until'])}" if effective["until"] else "no end"))
+    told += _own(own.get("until"))
     if effective["review_by"]:
         late = words.seconds_between(effective["review_by"], status["now"])
         overdue = item["state"] == "in_force" and late is not None and late >= 0
         review = f"review {'overdue since' if overdue else 'by'} {_clock(effective['review_by'])}"
-        told.append(Text(review, "bold red" if overdue else ""))
+        told += [Text(review, "bold red" if overdue else ""), *_own(own.get("review_by"))]
     return told
+
+
+def _own(clock: str | None) -> list[Text]:
+    """Return an instant as the order's own clocks show it, where those don't show UTC."""
+    return [] if clock is None else [Text(f"  {words.plain(clock)}", "dim")]
 
 
 def _problem(problem: Document, status: Document) -> list[RenderableType]:
