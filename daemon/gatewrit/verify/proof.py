@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gatewrit.verify.addresses import classify
 from gatewrit.verify.counters import Counters
 from gatewrit.verify.differences import Findings
-from gatewrit.verify.orders import ENDS, Judge, Judged, Orders
+from gatewrit.verify.orders import ENDS, Gateway, Judge, Judged, Orders
 from gatewrit.verify.reading import Say, read
 from gatewrit.verify.space import DESTINATION, NANOSECONDS, SOURCE, Clock, Names, Space
 from gatewrit.verify.walk import Leaf, Walker
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gatewrit.policy.model import Family, Policy
     from gatewrit.verify.differences import Difference
     from gatewrit.verify.reading import Program
+    from gatewrit.verify.space import Box
 
 _FAMILIES: tuple[Family, Family] = (4, 6)
 _DORMANT = "table flag dormant"
@@ -34,18 +35,16 @@ _SECOND_END = "judge-from"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """What the gateway is to do: the policies that count, on which hooks, at which priority.
+    """What the gateway is to do: the policies that count, on which hooks, at which priority, and where that is.
 
-    `names` are the gateway's name and tags. `ledger` says for which policies the daemon takes each counter, as far as
-    that is known; `suspended` until when (epoch seconds) a policy is suspended by hand.
+    `ledger` says for which policies the daemon takes each counter, as far as that is known.
     """
 
     policies: tuple[Policy, ...]
     hooks: tuple[str, ...]
     priority: int
-    names: tuple[str, ...] = ()
+    gateway: Gateway = field(default_factory=Gateway)
     ledger: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    suspended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Proof:
 
 def prove(actual: Actual, asked: Asked, now: int) -> Proof:
     """Compare what the kernel returned with the policies, over all packets from `now` (epoch seconds) on."""
-    orders = Orders.of(asked.policies, now * NANOSECONDS, asked.names, asked.suspended)
+    orders = Orders.of(asked.policies, now * NANOSECONDS, asked.gateway)
     counters = Counters(actual.counters, asked.ledger)
     findings = Findings(orders.policies, counters)
     for policy, sentence in counters.contradictions():
@@ -77,7 +76,7 @@ def prove(actual: Actual, asked: Asked, now: int) -> Proof:
         judge, walker = Judge(orders, space), Walker(program, space)
         for hook, name in bases:
             ends = ENDS[hook] if hook in asked.hooks else ()
-            for leaf, judged in _compare(walker, judge, name, ends):
+            for leaf, judged in _compare(walker, judge, (hook, name), ends):
                 if leaf.unclear is None:
                     findings.compare(leaf, judged, space, hook)
                 else:
@@ -116,28 +115,30 @@ def _space(program: Program, orders: Orders, family: Family, now: int) -> Space:
         for dimension in (DESTINATION, SOURCE)
     }
     clock = Clock.of(now * NANOSECONDS, chain(program.instants(), orders.instants()))
-    return Space(family, at[DESTINATION], at[SOURCE], clock, Names.of(program.names()))
+    return Space(family, at[DESTINATION], at[SOURCE], clock, Names.of(chain(program.names(), orders.interfaces())))
 
 
-def _compare(walker: Walker, judge: Judge, name: str | None, ends: tuple[str, ...]) -> Iterator[tuple[Leaf, Judged]]:
+def _compare(
+    walker: Walker, judge: Judge, base: tuple[str, str | None], ends: tuple[str, ...]
+) -> Iterator[tuple[Leaf, Judged]]:
     """Yield every box of packets with what the kernel does to it and what the policies say, end by end."""
-    for leaf, end, later in _walk(walker, judge.space, name, ends):
+    hook, name = base
+    for leaf, end, later in _walk(walker, judge.space.on(hook), name, ends):
         if end is None:
             yield leaf, Judged(leaf.box, frozenset(), "pass")
             continue
-        for judged in judge.judge(leaf.box, end):
+        for judged in judge.judge(leaf.box, end, hook):
             yield leaf, judged
             if leaf.verdict == "accept" and judged.verdict == "pass":
                 # The kernel is done with it, so nobody judges its other end.
-                ignored = (each for other in later for each in judge.judge(judged.box, other))
+                ignored = (each for other in later for each in judge.judge(judged.box, other, hook))
                 yield from ((Leaf(each.box, "accept", (), leaf.chain), each) for each in ignored)
 
 
 def _walk(
-    walker: Walker, space: Space, name: str | None, ends: tuple[str, ...]
+    walker: Walker, everything: Box, name: str | None, ends: tuple[str, ...]
 ) -> Iterator[tuple[Leaf, str | None, tuple[str, ...]]]:
     """Yield every box of packets, the end at which it is judged, and the ends that are judged after that."""
-    everything = space.everything
     if name is None:
         for at, end in enumerate(ends):
             yield Leaf(everything, "pass", (), ""), end, ends[at + 1 :]

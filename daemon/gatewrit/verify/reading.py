@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from gatewrit.kernel.transaction import Actual, ActualRule
     from gatewrit.policy.model import Family
 
-_IIFNAME, _OIFNAME, _SDIFNAME = 6, 7, 34
 _INVERTED = 1
 _LTE, _GT, _GTE = 3, 4, 5
 _ADDRESSES = {
@@ -51,7 +50,7 @@ _ADDRESSES = {
     (6, 24, 16): DESTINATION,
 }
 _TRANSPORT = {(0, 2): (FIRST_WORD, 0), (2, 2): (SECOND_WORD, 0), (0, 1): (FIRST_WORD, 8), (2, 1): (SECOND_WORD, 8)}
-_NAMES = {_IIFNAME: INCOMING, _OIFNAME: OUTGOING, _SDIFNAME: MEMBER}
+_NAMES = {nf.META_IIFNAME: INCOMING, nf.META_OIFNAME: OUTGOING, nf.META_SDIFNAME: MEMBER}
 _FAMILIES = {4: nf.NFPROTO_IPV4, 6: nf.NFPROTO_IPV6}
 
 

@@ -122,6 +122,9 @@ class Names:
         return sum(1 << index for index, fit in enumerate(fits) if fit and self.stand_ins[index])
 
 
+#: Which interfaces a packet hasn't got on a hook; a VRF's member is told where the kernel lets a rule ask for it.
+_NAMELESS = {"prerouting": (OUTGOING, MEMBER), "input": (OUTGOING,), "forward": (), "output": (INCOMING, MEMBER)}
+
 #: IFNAMSIZ without the closing NUL.
 _LONGEST_NAME = 15
 
@@ -145,6 +148,14 @@ class Space:
         addresses = (self.destinations.everything, self.sources.everything)
         return (*addresses, span(0, 255), word, word, fragments, header, self.clock.everything, names, names, names)
 
+    def on(self, hook: str) -> Box:
+        """Give the box of all packets on one hook: not every interface is known everywhere."""
+        box = list(self.everything)
+        for dimension in _NAMELESS[hook]:
+            # The empty name sorts first.
+            box[dimension] = 1
+        return tuple(box)
+
     @property
     def later_fragments(self) -> int:
         """The values of FRAGMENT that a fragment after the first has."""
@@ -161,7 +172,7 @@ class Space:
         parts = [f"{transport} from {_range(address, source)} to {_range(address, destination)}"]
         names = self.names
         for at, word in ((INCOMING, "in by"), (OUTGOING, "out by"), (MEMBER, "member")):
-            if box[at] != names.everything:
+            if box[at] not in {names.everything, 1}:
                 shown = names.stand_ins[low[at]].replace(b"\1", b"\xe2\x80\xa6").decode()
                 parts.append(f"{word} {shown or 'none'}")
         if box[TIME] != self.clock.everything:
