@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,3 +44,17 @@ def test_without_a_daemon_the_files_say_what_should_be(gateway: Gateway) -> None
     assert gateway.cli("verify").returncode == 0
     assert gateway.cli("remove").returncode == 0
     assert gateway.cli("verify").returncode == 1
+
+
+def test_until_when_an_order_is_suspended_by_hand_is_proved_too(gateway: Gateway) -> None:
+    gateway.order("order-a", "203.0.113.0/24", "tcp/3101")
+    gateway.order("order-b", "203.0.113.0/25", "any", direction="both")
+    gateway.start()
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    suspended = gateway.cli("suspend", "order-b", "--until", until, "--reason", "a test")
+    assert suspended.returncode == 0, suspended.stderr
+    assert gateway.cli("verify").stdout.startswith("equal")
+    # From when it acts again is part of what is proved.
+    gateway.nft("flush chain inet gatewrit to.by.order-b\n")
+    told = json.loads(gateway.cli("verify", "--json").stdout)
+    assert {each["policy"] for each in told["missing"]} == {"order-b"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +11,13 @@ from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
 from gatewrit.cli.service import rails
 from gatewrit.cli.taken import book, taken_in
-from gatewrit.compile.rails import carved
 from gatewrit.engine import memory
+from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.store import Store
+from gatewrit.engine.trust import settled_now
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.load import join
+from gatewrit.verify.orders import Gateway
 from gatewrit.verify.proof import Asked, prove
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ async def _prove(settings: Settings, kept: Mapping[str, Kept], *, served: bool) 
     async with NftSocket() as kernel:
         actual = await kernel.read()
     # After the reading: rules that are past by now may be gone already, none that is still to come can be.
-    now = int(time.time())
+    now = settled_now(SystemClock(), settings.state)
     policies = await asyncio.to_thread(_counting, settings, kept, now, served=served)
-    suspended = book(settings).suspended
-    asked = Asked(policies, settings.hooks, settings.priority, _names(settings), _ledger(settings), suspended)
+    gateway = Gateway(_names(settings), book(settings).suspended, protected=rails(settings).ranges)
+    asked = Asked(policies, settings.hooks, settings.priority, gateway, _ledger(settings))
     return await asyncio.to_thread(prove, actual, asked, now), len(policies)
 
 
@@ -101,11 +102,10 @@ def _texts(kept: Mapping[str, Kept]) -> dict[str, Any]:
 
 def _counting(settings: Settings, kept: Mapping[str, Kept], now: int, *, served: bool) -> tuple[Policy, ...]:
     """Give the policies that count: for a daemon those that it keeps; without one as it would take them in."""
-    forbidden = rails(settings)
     if served:
         services = {name: {called: one.service for called, one in each.services.items()} for name, each in kept.items()}
-        return tuple(carved((join(each.document, services[name]) for name, each in kept.items()), forbidden))
-    return tuple(carved(taken_in(settings, kept, now)[0].policies.values(), forbidden))
+        return tuple(join(each.document, services[name]) for name, each in kept.items())
+    return tuple(taken_in(settings, kept, now)[0].policies.values())
 
 
 def _names(settings: Settings) -> tuple[str, ...]:

@@ -67,14 +67,14 @@ class Aside:
     """Addresses that a policy names elsewhere than in its endpoints.
 
     `what`: `excepted` on the service's side; `sources` and `excepted sources` on the subscriber's. `spared` are the
-    gateway's, and of no policy.
+    gateway's, and `protected` the operator's, and of no policy.
     """
 
     what: str
     policy: str = ""
 
 
-SPARED = Aside("spared")
+SPARED, PROTECTED = Aside("spared"), Aside("protected")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +83,7 @@ class Gateway:
 
     `names` are its name and tags; `suspended` says until when (epoch seconds) a policy is suspended by hand; `nat64`
     are the prefixes in which IPv4 addresses count too; `masters` gives the members of each VRF's device; `spared` is
-    what its own traffic is never kept from.
+    what its own traffic is never kept from, and `protected` what no policy may touch.
     """
 
     names: tuple[str, ...] = ()
@@ -91,6 +91,7 @@ class Gateway:
     nat64: tuple[Ranges, ...] = ()
     masters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spared: tuple[Ranges, ...] = ()
+    protected: tuple[Ranges, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Orders:
             for part, endpoint in self.parts.items():
                 if service == dimension and self._judges(part.policy, end):
                     found[part] = [*endpoint.ranges]
+        found[PROTECTED] = [*self.gateway.protected]
         covered = {owner: stretches(each, family, self.gateway.nat64) for owner, each in found.items() if each}
         return {**covered, SPARED: Stretches.of_ranges(self.gateway.spared, family)}
 
@@ -241,6 +243,8 @@ class Judge:
 
     def _candidates(self, owners: frozenset[Hashable], end: str) -> dict[str, list[Box]]:
         found: dict[str, list[Box]] = {}
+        if PROTECTED in owners:
+            return found
         parts = (owner for owner in owners if isinstance(owner, Part))
         for part in sorted(parts, key=lambda part: (part.policy, part.number)):
             if Aside("excepted", part.policy) in owners:
