@@ -58,3 +58,21 @@ def test_until_when_an_order_is_suspended_by_hand_is_proved_too(gateway: Gateway
     gateway.nft("flush chain inet gatewrit to.by.order-b\n")
     told = json.loads(gateway.cli("verify", "--json").stdout)
     assert {each["policy"] for each in told["missing"]} == {"order-b"}
+
+
+def test_scopes_exceptions_and_nat64_are_proved_too(gateway: Gateway) -> None:
+    gateway.set(nat64=["64:ff9b::/96"])
+    gateway.order("order-a", "203.0.113.0/24", "tcp/3101")
+    gateway.order("order-b", "203.0.113.0/25", "any", direction="both")
+    for name, more in (
+        ("order-a", "scope: {interfaces: [gi0, 'ppp*'], sources: [100.64.0.0/10]}"),
+        ("order-b", "except: {prefixes: [203.0.113.7], sources: [100.64.9.0/24]}"),
+    ):
+        gateway.write(f"{name}.yaml", (gateway.policies / f"{name}.yaml").read_text() + more + "\n")
+    gateway.start()
+    assert gateway.views().keys() == {"order-a", "order-b"}
+    assert gateway.cli("verify").stdout.startswith("equal")
+    gateway.nft("flush chain inet gatewrit from.by.order-b\n")
+    told = json.loads(gateway.cli("verify", "--json").stdout)
+    assert {each["policy"] for each in told["missing"]} == {"order-b"}
+    assert told["excess"] == []

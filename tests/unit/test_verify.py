@@ -32,7 +32,7 @@ def prefix(value: int, length: int) -> tuple[int, int]:
 
 
 surroundings = st.builds(
-    lambda nat64, masters, spared: Surroundings((), nat64, masters, spared),
+    Surroundings,
     st.just(()) | st.sampled_from(NAT64).map(lambda each: (ranges_of(6, [prefix(*each)]),)),
     st.sampled_from([{}, MASTERS]),
     st.just(()) | st.tuples(ranges(4), ranges(6)),

@@ -9,7 +9,7 @@ import click
 
 from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
-from gatewrit.cli.service import rails
+from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
 from gatewrit.engine import memory
 from gatewrit.engine.clock import SystemClock
@@ -84,7 +84,8 @@ async def _prove(settings: Settings, kept: Mapping[str, Kept], *, served: bool) 
     # After the reading: rules that are past by now may be gone already, none that is still to come can be.
     now = settled_now(SystemClock(), settings.state)
     policies = await asyncio.to_thread(_counting, settings, kept, now, served=served)
-    gateway = Gateway(_names(settings), book(settings).suspended, protected=rails(settings).ranges)
+    suspended, protected = book(settings).suspended, rails(settings).ranges
+    gateway = Gateway(_names(settings), suspended, nat64(settings), protected=protected)
     asked = Asked(policies, settings.hooks, settings.priority, gateway, _ledger(settings))
     return await asyncio.to_thread(prove, actual, asked, now), len(policies)
 
