@@ -1,7 +1,8 @@
 """IPv4 addresses inside IPv6 ones, as NAT64 carries them (RFC 6052, section 2.2), read off the RFC's own figure.
 
 Octet 8 of an address is zero and no part of what is embedded, where that begins before it and goes on behind it or
-begins there. What follows the embedded octets may be anything.
+begins there. What follows the embedded octets may be anything. A range goes from the lowest address that stands for its
+first to the highest that stands for its last; what lies between and has another octet 8 stands for nothing.
 """
 
 from __future__ import annotations
@@ -38,23 +39,16 @@ def _prefixes(nat64: Iterable[Ranges]) -> Iterator[tuple[int, int]]:
 
 
 def _inside(four: Stretches, prefix: int, octets: int) -> Stretches:
-    pairs: list[tuple[int, int]] = []
-    for first, last in zip(four.first[:, 1].tolist(), four.last[:, 1].tolist(), strict=True):
-        pairs += ((prefix | low, prefix | high) for low, high in _placed(first, last, octets))
+    pairs = [
+        (_placed(first, prefix, octets, 0x00), _placed(last, prefix, octets, 0xFF))
+        for first, last in zip(four.first[:, 1].tolist(), four.last[:, 1].tolist(), strict=True)
+    ]
     return Stretches.of_pairs(pairs)
 
 
-def _placed(first: int, last: int, octets: int) -> Iterator[tuple[int, int]]:
-    """Yield where the addresses `first` to `last` come to lie behind a prefix of so many octets."""
-    if octets in {4, 12}:
-        free = 8 * (12 - octets)
-        yield first << free, (last << free) + (1 << free) - 1
-        return
-    # So many octets of the address stand before octet 8; the rest, behind it, is what runs on.
-    before = 8 - octets
-    rest = 8 * (4 - before)
-    free = 56 - rest
-    for upper in range(first >> rest, (last >> rest) + 1):
-        low = max(first, upper << rest) & (1 << rest) - 1
-        high = min(last, (upper + 1 << rest) - 1) & (1 << rest) - 1
-        yield (upper << 64) + (low << free), (upper << 64) + (high << free) + (1 << free) - 1
+def _placed(address: int, prefix: int, octets: int, rest: int) -> int:
+    """Put an IPv4 address behind so many octets of a prefix, and fill up with `rest`."""
+    head = prefix.to_bytes(16, "big")[:octets] + address.to_bytes(4, "big")
+    if 5 <= octets <= 8:
+        head = head[:8] + b"\0" + head[8:]
+    return int.from_bytes(head.ljust(16, bytes([rest])), "big")
