@@ -82,6 +82,8 @@ def test_the_daemon_carves_its_own_out_and_follows_them(gateway: Gateway) -> Non
     assert ("protected_overlap", "order") in gateway.problems()
     assert gateway.status()["enforcement"] == "in_sync"
     assert gateway.cli("plan").returncode == 0
+    proof = gateway.cli("verify")
+    assert proof.returncode == 0, proof.stdout
 
     # A new address is followed without being asked; nobody calls that drift.
     gateway.space.run(address, "192.0.2.77", 24)

@@ -11,10 +11,13 @@ from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
+from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import memory
+from gatewrit.engine.around import here
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.store import Store
 from gatewrit.engine.trust import settled_now
+from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.load import join
 from gatewrit.verify.orders import Gateway
@@ -85,7 +88,8 @@ async def _prove(settings: Settings, kept: Mapping[str, Kept], *, served: bool) 
     now = settled_now(SystemClock(), settings.state)
     policies = await asyncio.to_thread(_counting, settings, kept, now, served=served)
     suspended, protected = book(settings).suspended, rails(settings).ranges
-    gateway = Gateway(_names(settings), suspended, nat64(settings), protected=protected)
+    around = await asyncio.to_thread(here, Rtnetlink(), Surroundings(nat64(settings)))
+    gateway = Gateway(_names(settings), suspended, around.nat64, around.masters, around.spared, protected)
     asked = Asked(policies, settings.hooks, settings.priority, gateway, _ledger(settings))
     return await asyncio.to_thread(prove, actual, asked, now), len(policies)
 
