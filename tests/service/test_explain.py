@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from support.gateway import instant, until
 
 if TYPE_CHECKING:
     from support.gateway import Gateway
@@ -69,3 +72,27 @@ def test_wrong_usage(gateway: Gateway, words: list[str]) -> None:
     ended = gateway.cli("explain", *words)
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr
+
+
+def test_the_journal_tells_of_what_has_been_lifted_since(gateway: Gateway) -> None:
+    gateway.order("alpha", ["203.0.1.0/24"], "tcp/3101", action="reject")
+    gateway.start()
+    question = ("203.0.1.7", "--protocol", "tcp", "--port", "3101")
+    (told,) = json.loads(gateway.cli("explain", *question, "--json").stdout)["policies"]
+    began = int(time.time()) + 1
+    until(lambda: time.time() > began + 1)
+    gateway.order("alpha", ["203.0.1.0/24"], "tcp/3101", action="reject", state="rescinded", revision=2)
+    gateway.reload()
+    assert gateway.cli("explain", *question).stdout.startswith("No: ")
+
+    def then() -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(gateway.cli("explain", *question, "--json", "--at", instant(began)).stdout)
+        return answer
+
+    while_running = then()
+    assert while_running["blocked"]
+    assert while_running["policies"] == [told]
+    status, document = gateway.get(f"/v1/explain?address=203.0.1.7&protocol=tcp&port=3101&at={instant(began)}")
+    assert (status, document) == (200, while_running)
+    gateway.end()
+    assert then() == while_running
