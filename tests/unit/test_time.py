@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gatewrit.engine.daemon import Config, Daemon
+from gatewrit.engine.config import Config
+from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel import expressions as nf
 from gatewrit.policy.instant import parse_instant

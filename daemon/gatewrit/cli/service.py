@@ -25,7 +25,8 @@ from gatewrit.compile.rails import Protected, Rails
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
-from gatewrit.engine.daemon import Config, Daemon
+from gatewrit.engine.config import Config
+from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel.host import Rtnetlink

@@ -8,92 +8,62 @@ again, ever later. Anything else is a mistake of ours: it ends the process, the 
 from __future__ import annotations
 
 import asyncio
-import errno
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-import gatewrit
 from gatewrit.compile.acting import acting
 from gatewrit.compile.conflicts import Conflict, conflicts
-from gatewrit.compile.rails import Rails, carved
-from gatewrit.compile.render import Compiled, compile_policies, count_addresses
+from gatewrit.compile.rails import carved
+from gatewrit.compile.render import compile_policies, count_addresses
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine import byhand, memory, status
+from gatewrit.engine import byhand, status
 from gatewrit.engine.around import Around, overlaps
 from gatewrit.engine.chronicle import Chronicle
+from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
 from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
-from gatewrit.engine.journal.writer import USUALLY_KEPT, Keeping
-from gatewrit.engine.reconcile import NotConvergedError, reconcile
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.tally import COUNT_EVERY, Tally
-from gatewrit.engine.timing import RARENESS, Agenda, first
+from gatewrit.engine.timing import Agenda, first
 from gatewrit.engine.trust import FILE as FLOOR_FILE
 from gatewrit.engine.trust import Timekeeper
 from gatewrit.engine.watch import changes
 from gatewrit.kernel import text
-from gatewrit.kernel.socket import KernelError
 from gatewrit.policy.load import read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
+    from gatewrit.compile.render import Compiled
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.byhand import Done, Request
     from gatewrit.engine.clock import Clock
+    from gatewrit.engine.config import Config
     from gatewrit.engine.intake import Intake
-    from gatewrit.engine.memory import Record
     from gatewrit.engine.notify import Notifier
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.store import Kept
     from gatewrit.kernel.host import HostReader
-    from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.load import Reading
-    from gatewrit.policy.model import Ranges
+    from gatewrit.policy.model import Fault
 
 log = structlog.get_logger()
 
-#: Seconds between two looks at the whole table, while all is well.
-LOOK_EVERY = 10.0
-#: Seconds until a failed pass is tried again: doubled each time, up to the last.
-_RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
 #: Seconds that are waited at least, so that a clock that stands still isn't asked all the time.
 _BRIEF = 0.005
 _BLIND = (
     "nothing was done: the policies directory can't be read and none were kept from before; "
     "what the kernel has stays as it is"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What the engine needs of the settings."""
-
-    gateway: str
-    policies: Path
-    state: Path
-    hooks: tuple[HookName, ...] = ("forward",)
-    priority: int = -10
-    tags: tuple[str, ...] = ()
-    change_share: float = 0.5
-    rails: Rails = field(default_factory=Rails)
-    nat64: tuple[Ranges, ...] = ()
-    keeping: Keeping = USUALLY_KEPT
-
-    def about(self) -> dict[str, Any]:
-        """Give what the journal says of a gateway at each start."""
-        said = {"name": self.gateway, "tags": list(self.tags), "hooks": list(self.hooks)}
-        return {**said, "version": gatewrit.__version__, "policies": str(self.policies)}
 
 
 class Daemon:
@@ -114,9 +84,7 @@ class Daemon:
         self._around = Around(host, Surroundings(config.nat64), clock, self._agenda)
         self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
-        self._record: Record = memory.Record()
-        self._compiled: Compiled | None = None
-        self._digest = ""
+        self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
         self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
         self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
@@ -125,9 +93,7 @@ class Daemon:
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._wanted = asyncio.Event()
         self._reload_wanted = True
-        self._retry = 0.0
         self._turned = clock.monotonic()
-        self._failure: status.Trouble | None = None
         self._next: int | None = None
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
@@ -237,7 +203,7 @@ class Daemon:
         except (OSError, ValueError) as error:
             lost.append(f"{state / FLOOR_FILE}: {error}: the latest instant seen begins anew with the clock")
         try:
-            self._record = memory.load_record(state)
+            self._enforcer.load()
         except (OSError, ValueError) as error:
             lost.append(f"{state / 'standing.json'}: {error}: generations begin anew")
         self._damage = [status.Trouble("state_damaged", "error", each) for each in lost]
@@ -267,30 +233,33 @@ class Daemon:
         taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)
         intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now)
         faults = tuple(finding.fault for finding in intake.findings)
-        errors = [fault for fault in faults if fault.severity == "error"]
         for fault in faults:
             event = log.error if fault.severity == "error" else log.warning
             event("policy.fault", place=str(fault.place), code=fault.code, message=fault.message)
-        if reading.missing and not before and self._compiled is None:
+        if reading.missing and not before and not self._enforcer.ready:
             # Neither the files nor what was kept of them: nobody knows what is in force, so nothing may be lifted.
             self._standing = replace(self._standing, intake=intake)
             self._publish()
-            return Outcome(False, self._record.generation, 0, faults, _BLIND)
+            return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._hand.settle(held, now)
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
         self._damage = []
         self._publish()
-        sentence = self._sentence(len(errors))
-        return Outcome(self._failure is None, self._record.generation, changed, faults, sentence)
+        return self._outcome(changed, faults)
 
-    def _sentence(self, errors: int) -> str:
-        if self._failure is not None:
+    def _outcome(self, changed: int, faults: tuple[Fault, ...]) -> Outcome:
+        """Say what came of it, for programs and for people."""
+        failure, generation = self._enforcer.failure, self._enforcer.record.generation
+        errors = sum(fault.severity == "error" for fault in faults)
+        if failure is not None:
             stays = "what was in force before stays, and a running daemon tries again"
-            return f"not enforced: {self._failure.message}; {stays}"
-        done = f"generation {self._record.generation} is enforced and read back"
-        return f"{done}; {errors} fault(s) found, what they concern stays as it last was good" if errors else done
+            return Outcome(False, generation, changed, faults, f"not enforced: {failure.message}; {stays}")
+        sentence = f"generation {generation} is enforced and read back"
+        if errors:
+            sentence += f"; {errors} fault(s) found, what they concern stays as it last was good"
+        return Outcome(True, generation, changed, faults, sentence)
 
     async def _take_over(self, intake: Intake, cause: str) -> int:
         """Compile what counts now, and enforce it."""
@@ -298,7 +267,7 @@ class Daemon:
         await self._hand.sweep(settled)
         self._standing = replace(self._standing, local=self._hand.local)
         compiled, digest, against = await asyncio.to_thread(self._compile, intake, settled)
-        self._compiled, self._digest = compiled, digest
+        self._enforcer.want(compiled, digest)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = {
             name: compiled.addresses.get(name) or count_addresses(policy) for name, policy in intake.policies.items()
@@ -342,7 +311,9 @@ class Daemon:
         else:
             changed = await self._take_over(intake, "by hand")
             self._publish()
-            outcome = Outcome(self._failure is None, self._record.generation, changed, (), self._sentence(0))
+            outcome = Outcome(
+                self._enforcer.failure is None, self._enforcer.record.generation, changed, (), self._sentence(0)
+            )
         if forget:
             await self._tally.forget(name)
             self._publish()
@@ -351,73 +322,30 @@ class Daemon:
     # -- enforcing -----------------------------------------------------------------------------------------------
 
     async def _enforce(self, cause: str) -> int:
-        """Make one pass over the kernel; give how much it changed. A failure is published, and tried again later."""
-        if self._compiled is None:
-            return 0
+        """Make one pass over the kernel and account for it; give how much it changed."""
         began = self._clock.monotonic()
-        try:
-            done = await reconcile(self._kernel, self._compiled.ruleset)
-        except (KernelError, NotConvergedError) as error:
-            self._fail(error)
-            return 0
+        done = await self._enforcer.enforce(cause)
         took = self._clock.monotonic() - began
-        self._failure, self._retry = None, 0.0
-        self._agenda.drop("retry")
-        self._agenda.plan("look", max(LOOK_EVERY, took * RARENESS))
-        await self._settle(self._compiled, done, cause, took)
-        return done.changed
-
-    def _fail(self, error: KernelError | NotConvergedError) -> None:
-        self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
-        self._agenda.plan("retry", self._retry)
-        self._agenda.plan("look", LOOK_EVERY)
-        hint = ""
-        if isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}:
-            hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"
-        self._failure = status.Trouble("kernel_refused", "error", f"the kernel doesn't take the ruleset: {error}{hint}")
-        log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
+        if done is not None:
+            await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
+            await self._tally.settle(self._enforcer.compiled.counters, done)
+            if done.changed:
+                await self._time.save()
+            self._standing = self._accounted(done, took, drifted=cause == "look" and done.changed > 0)
         self._publish()
+        return done.changed if done is not None else 0
 
-    async def _settle(self, compiled: Compiled, done: Pass, cause: str, took: float) -> None:
-        """Account for a pass that the kernel confirmed."""
-        now = self._time.now()
-        drifted = cause == "look" and done.changed > 0
-        if done.changed:
-            event = log.warning if drifted else log.info
-            name = "drift.repaired" if drifted else "reconcile.applied"
-            event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
-        await self._bring_up(compiled, done, now)
-        await self._tally.settle(compiled.counters, done)
-        if done.changed:
-            await self._time.save()
-        record, segments = self._record, compiled.segments
-        self._standing = replace(
+    def _accounted(self, done: Pass, took: float, *, drifted: bool) -> status.Standing:
+        """Give how things stand after a pass that the kernel confirmed."""
+        record, segments, now = self._enforcer.record, self._enforcer.compiled.segments, self._time.now()
+        passes = self._standing.apply_duration
+        return replace(
             self._standing,
             installed=record.installed,
             ruleset=RulesetView(record.generation, record.digest, record.applied_at, now, segments[4], segments[6]),
-            apply_duration=observed(self._standing.apply_duration, took)
-            if done.changed
-            else self._standing.apply_duration,
+            apply_duration=observed(passes, took) if done.changed else passes,
             drift_total=self._standing.drift_total + drifted,
         )
-        self._publish()
-
-    async def _bring_up(self, compiled: Compiled, done: Pass, now: int) -> None:
-        """Begin a new generation if another ruleset is enforced than before, and note whose rules came when."""
-        digest = self._digest
-        record = replace(
-            self._record,
-            installed={
-                name: max(self._record.installed.get(name, now), self._hand.resumed.get(name, 0))
-                for name in compiled.addresses
-            },
-        )
-        if digest != record.digest or done.changed:
-            grown = record.generation + (digest != record.digest)
-            record = replace(record, generation=grown, digest=digest, applied_at=now)
-        if record != self._record:
-            self._record = record
-            await self._scribe.write("record", lambda: memory.save_record(self._config.state, record))
 
     # -- showing and waiting -------------------------------------------------------------------------------------
 
@@ -439,15 +367,15 @@ class Daemon:
             *self._around.troubles,
             *self._hand.troubles(now),
         ]
-        if self._failure is not None:
-            troubles.append(self._failure)
+        if self._enforcer.failure is not None:
+            troubles.append(self._enforcer.failure)
         if intake is not None:
             troubles += status.troubles_of(intake.findings)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)
             troubles += status.contradicted(self._standing.conflicts)
         problems = status.date(troubles, self._standing.problems, now)
         self._standing = replace(
-            self._standing, problems=problems, counts=self._tally.totals, failed=self._failure is not None
+            self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
         before, self._snapshot = self._snapshot, status.snapshot(self._standing, now)
         self.chronicle.see(self._standing, self._snapshot)
