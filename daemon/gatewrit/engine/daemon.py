@@ -311,9 +311,7 @@ class Daemon:
         else:
             changed = await self._take_over(intake, "by hand")
             self._publish()
-            outcome = Outcome(
-                self._enforcer.failure is None, self._enforcer.record.generation, changed, (), self._sentence(0)
-            )
+            outcome = self._outcome(changed, ())
         if forget:
             await self._tally.forget(name)
             self._publish()
