@@ -65,7 +65,7 @@ def policy(draw: st.DrawFn, name: str, revision: int, services: list[str]) -> di
         "state": draw(st.sampled_from([*["active"] * 8, "suspended", "rescinded"])),
         "block": {
             "services": draw(st.lists(st.sampled_from(services), min_size=1, max_size=2, unique=True)),
-            "action": draw(st.sampled_from(["drop", "reject", "observe"])),
+            "action": draw(st.sampled_from(["reject", "reject", "drop", "observe"])),
             "direction": draw(st.sampled_from(["to", "from", "both"])),
         },
     }
