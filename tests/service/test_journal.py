@@ -6,8 +6,10 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from gatewrit.engine.journal import database
 from gatewrit.engine.journal.reader import Past, Reader
 from support.gateway import instant, until
 
@@ -38,7 +40,11 @@ def test_an_orders_life_is_written_down(gateway: Gateway) -> None:
     until(lambda: gateway.state.joinpath("journal.db").exists() and "enforced" in kinds(gateway))
     assert kinds(gateway) == ["accepted", "enforced", "state"]
     said = rows(gateway, "--kind", "accepted")[0]["data"]
-    assert said["file"]["mtime"] == int((gateway.policies / "alpha.yaml").stat().st_mtime)
+    for file in (gateway.policies / "alpha.yaml", gateway.services / "alpha.yaml"):
+        stamp = {"mtime": int(file.stat().st_mtime), "uid": file.stat().st_uid}
+        assert stamp in [
+            each for name, each in said["files"].items() if name.endswith(str(file.relative_to(gateway.policies)))
+        ]
 
     # Said silently under the same number: refused once, however often it is read.
     gateway.policy("alpha", action="drop")
@@ -68,6 +74,30 @@ def test_an_orders_life_is_written_down(gateway: Gateway) -> None:
     past = Reader(gateway.state).standing_at(10**10)
     assert isinstance(past, Past)
     assert not past.policies["alpha"].enforced
+
+
+def test_every_revision_that_was_refused_is_kept_word_by_word(gateway: Gateway) -> None:
+    gateway.write("services/list.txt", f"{PREFIX}\n")
+    gateway.order("alpha", "list.txt", "tcp/3101")
+    gateway.start()
+    drafts = []
+    for action in ("drop", "observe", "observe"):
+        gateway.policy("alpha", action=action)
+        drafts.append((gateway.policies / "alpha.yaml").read_bytes())
+        gateway.reload()
+    drafts.append(gateway.write("alpha.yaml", "policy: alpha\nno: policy\n").read_bytes())
+    gateway.reload()
+    gateway.restart()
+    refused = rows(gateway, "--kind", "refused")
+    assert all(row["policy"] == "alpha" for row in refused)
+    with database.open_to_read(gateway.state / "journal.db") as journal:
+        kept = [database.get_text(journal, row["data"]["texts"]["policy"]["sha256"]) for row in refused]
+    # A text that is refused again is one row still; one that has more than one fault has a row for each.
+    assert list(dict.fromkeys(kept)) == [drafts[0], drafts[1], drafts[3]]
+    lists = refused[0]["data"]["texts"]["services"]["alpha"]["lists"]
+    assert [each["sha256"] for each in lists.values()] == [sha256(f"{PREFIX}\n".encode()).hexdigest()]
+    assert len(refused[0]["data"]["files"]) == 3
+    assert gateway.cli("log", "verify").returncode == 0
 
 
 def test_what_is_done_by_hand_and_what_drifts_is_written_down(gateway: Gateway) -> None:

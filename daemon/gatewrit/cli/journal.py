@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = "TIME"
+#: Of a row's files, so many are shown; all are in --json.
+_FILES = 3
 
 
 @verb("gatewrit log --policy bes-shutdown --since 7d; gatewrit log verify")
@@ -85,10 +87,15 @@ def _instant(option: str, text: str | None) -> int | None:
 
 
 def _when(row: Row) -> str:
+    return _utc(row.at / 1000, "milliseconds")
+
+
+def _utc(epoch: float, to: str) -> str:
+    """Write an instant, even one that no calendar has."""
     try:
-        return datetime.fromtimestamp(row.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return datetime.fromtimestamp(epoch, UTC).isoformat(timespec=to).replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
-        return f"{row.at} ms"
+        return f"{epoch} s"
 
 
 def _item(row: Row) -> dict[str, Any]:
@@ -118,6 +125,14 @@ def _line(row: Row) -> str:
     return "".join(each if each.isprintable() else "?" for each in line)
 
 
+def _written(file: object) -> str:
+    """Say when a file was last changed, and whose it is."""
+    match file:
+        case {"mtime": int(mtime), "uid": uid}:
+            return f"of {_utc(mtime, 'seconds')}, uid {uid}"
+    return f"{file}"
+
+
 def _facts(data: dict[str, Any]) -> list[str]:
     facts = []
     for key, value in sorted(data.items()):
@@ -128,9 +143,9 @@ def _facts(data: dict[str, Any]) -> list[str]:
                 facts.append(value)
             case "texts", {"policy": {"sha256": digest}}:
                 facts.append(f"text={digest[:12]}")
-            case "file", {"path": path, "mtime": int(mtime), "uid": uid}:
-                changed = datetime.fromtimestamp(mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                facts.append(f"file={path} (of {changed}, by uid {uid})")
+            case "files", {**files}:
+                facts += [f"file={name} ({_written(each)})" for name, each in sorted(files.items())[:_FILES]]
+                facts += [f"and {len(files) - _FILES} more files"] if len(files) > _FILES else []
             case "by", {"uid": uid, "name": name}:
                 facts.append(f"by={name} (uid {uid})")
             case "asked", [*callers]:

@@ -8,7 +8,6 @@ still holds.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -110,6 +109,7 @@ class Chronicle:
                 ruleset.digest,
                 drifted,
                 asked,
+                intake.loaded,
             )
         )
 
@@ -173,11 +173,8 @@ class Chronicle:
                 entries.append(Entry(now, "gap", None, {"looks": lost}))
             for fact in facts:
                 for entry in (fact,) if isinstance(fact, Entry) else changes(fact, standing.copy()):
-                    if isinstance(fact, Seen) and entry.kind == "accepted" and entry.policy:
-                        kept = fact.kept[entry.policy]
-                        texts |= kept.texts()
-                        told = {**entry.data, "file": _file(kept.document.source.file)}
-                        entry = Entry(entry.at, entry.kind, entry.policy, told)  # noqa: PLW2901 - the same, with its file
+                    if isinstance(fact, Seen):
+                        texts |= fact.texts(entry)
                     standing.take(entry.kind, entry.policy, entry.data)
                     entries.append(entry)
             head = journal.append(entries, texts) if entries else journal.head()
@@ -218,12 +215,3 @@ class Chronicle:
         if self._journal is not None:
             self._journal.close()
         self._journal = self._standing = None
-
-
-def _file(path: str) -> dict[str, Any]:
-    """Say who wrote a policy's file, and when, as far as the file still tells."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a name from a message, as it was given
-    except OSError:
-        return {"path": path, "mtime": None, "uid": None}
-    return {"path": path, "mtime": int(status.st_mtime), "uid": status.st_uid}

@@ -6,7 +6,8 @@ that vanishes lifts nothing. Pure: the store, the clock and the log are the call
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.ladder import pending
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gatewrit.compile.rails import Rails
-    from gatewrit.policy.load import PolicyDocument, Reading, ServiceDocument
+    from gatewrit.policy.load import Loaded, PolicyDocument, Reading, ServiceDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Intake:
 
     `policies` are shown and, while active, enforced; `kept` is what to remember of them; `rejected` are the handles of
     those of which no revision was ever good; `gone` are those in `kept` whose file isn't there any more.
+    `loaded` are the files that were read for it, good or not, by what messages call them.
     """
 
     policies: Mapping[str, Policy]
@@ -43,6 +45,7 @@ class Intake:
     rejected: tuple[str, ...]
     findings: tuple[Finding, ...]
     gone: tuple[str, ...] = ()
+    loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def take_in(reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails) -> Intake:
@@ -70,7 +73,8 @@ def take_in(reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails
     told = {finding.fault for finding in findings}
     findings += [Finding(fault) for fault in reading.faults if fault not in told]
     there = {*reading.policies, *reading.duplicate_policies, *broken}
-    return Intake(policies, kept, tuple(rejected), tuple(findings), tuple(name for name in kept if name not in there))
+    vanished = tuple(name for name in kept if name not in there)
+    return Intake(policies, kept, tuple(rejected), tuple(findings), vanished, reading.loaded)
 
 
 def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Fault, ...]]:

@@ -52,6 +52,15 @@ class Folder:
     fd: int
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was in a file, when it was last changed (epoch seconds) and whose it is, all of the same moment."""
+
+    data: bytes
+    mtime: int
+    uid: int
+
+
 @contextmanager
 def open_folder(path: str | os.PathLike[str]) -> Iterator[Folder]:
     """Hold a directory open while its files are read; raises RefusedFile where it can't be."""
@@ -94,7 +103,7 @@ def is_directory(folder: Folder, relative: str) -> bool:
         return False
 
 
-def read(folder: Folder, relative: str, limit: int) -> bytes:
+def read(folder: Folder, relative: str, limit: int) -> Contents:
     """Read a regular file below the folder, wherever links within it lead; raises RefusedFile."""
     fd = _open(folder, relative, _LEAF)
     return _read_open(fd, limit)
@@ -107,7 +116,7 @@ def read_one(path: str | os.PathLike[str], limit: int) -> bytes:
         fd = os.open(path, _LEAF & ~os.O_NOFOLLOW)
     except OSError as error:
         raise RefusedFile(_code(error), _reason(error)) from None
-    return _read_open(fd, limit)
+    return _read_open(fd, limit).data
 
 
 def _open(folder: Folder, relative: str, flags: int) -> int:
@@ -135,7 +144,7 @@ def _open(folder: Folder, relative: str, flags: int) -> int:
         os.close(at)
 
 
-def _read_open(fd: int, limit: int) -> bytes:
+def _read_open(fd: int, limit: int) -> Contents:
     with os.fdopen(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
         _check_kind(status)
@@ -151,7 +160,7 @@ def _read_open(fd: int, limit: int) -> bytes:
             raise RefusedFile("unreadable", _reason(error)) from None
     if left <= 0:
         raise RefusedFile("too_large", f"more than the {limit:,} bytes that are allowed")
-    return b"".join(parts)
+    return Contents(b"".join(parts), int(status.st_mtime), status.st_uid)
 
 
 def _check_kind(status: os.stat_result) -> None:

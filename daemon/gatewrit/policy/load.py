@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Broken",
+    "Loaded",
     "PolicyDocument",
     "Reading",
     "ServiceDocument",
@@ -59,6 +61,22 @@ Document = TypeVar("Document", PolicyDocument, ServiceDocument)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A file as it was read, good or not: its text, when it was last changed (epoch seconds), the owner's uid.
+
+    `handle` is the policy's id or the service's name, as far as the file tells. `uses` are the services that a policy
+    names, by name, or the list files of a service, by what messages call them.
+    """
+
+    kind: Literal["policy", "service", "list"]
+    source: Source
+    mtime: int
+    uid: int
+    handle: str = ""
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """What a directory held at one time.
 
@@ -66,7 +84,8 @@ class Reading:
     faults of the others (a service's lists included), by what the file says it is or else by its name. A good file
     whose id another file claims too is in `duplicate_policies` or `duplicate_services` instead: the one in force may
     stay. `faults` has all faults and warnings by file and line. `missing`: the directory itself can't be read.
-    `lists` are the list files that were read, by their path in the directory.
+    `lists` are the list files that were read, by their path in the directory; `loaded` is every file that could be
+    read, good or not, by what messages call it.
     """
 
     policies: Mapping[str, PolicyDocument]
@@ -78,6 +97,7 @@ class Reading:
     faults: tuple[Fault, ...]
     missing: bool = False
     lists: Mapping[str, AddressList] = field(default_factory=lambda: MappingProxyType({}))
+    loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def read_directory(path: str | os.PathLike[str], before: Reading | None = None) -> Reading:
@@ -170,6 +190,8 @@ _NOTHING = Reading({}, {}, {}, {}, {}, {}, ())
 
 def _read_folder(folder: files.Folder, before: Reading) -> Reading:
     lists: dict[str, AddressList | files.RefusedFile] = {}
+    loaded: dict[str, Loaded] = {}
+    named: dict[str, list[str]] = defaultdict(list)
     old_policies = {document.source.file: document for document in before.policies.values()}
     old_services = {document.source.file: document for document in before.services.values()}
 
@@ -179,7 +201,8 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
 
     def read_service(data: bytes, file: str) -> ServiceDocument | Broken:
         def fetch(name: str) -> AddressList:
-            return _fetch(folder, name, file, lists, before.lists)
+            named[file].append(list_file(file, name))
+            return _fetch(folder, name, file, lists, before.lists, loaded)
 
         old = old_services.get(file)
         if old is not None and old.source.data == data:
@@ -197,9 +220,12 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
             services, besides = _listed(folder, SERVICES)
         except files.RefusedFile as error:
             refused.append(fault(Place(_shown(folder, SERVICES), 1, 1), error.code, error.message))
-    sound, unsound, twice, more = _sort_out([_read_file(folder, name, read_service) for name in services], "service")
+    parsed = [_read_file(folder, name, read_service, loaded) for name in services]
+    for file, used in named.items():
+        loaded[file] = replace(loaded[file], uses=tuple(dict.fromkeys(used)))
+    sound, unsound, twice, more = _sort_out(parsed, "service")
     known = {*sound, *unsound, *twice}
-    read = [_with_references(_read_file(folder, name, read_policy), known) for name in policies]
+    read = [_with_references(_read_file(folder, name, read_policy, loaded), known) for name in policies]
     good, bad, double, faults = _sort_out(read, "policy")
     faults += refused + more
     for document in [*good.values(), *(one for several in double.values() for one in several)]:
@@ -215,6 +241,7 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
         duplicate_services=MappingProxyType(twice),
         faults=tuple(sorted(set(faults))),
         lists=MappingProxyType({path: found for path, found in lists.items() if isinstance(found, AddressList)}),
+        loaded=MappingProxyType(loaded),
     )
 
 
@@ -232,36 +259,60 @@ def _listed(folder: files.Folder, below: str) -> tuple[list[str], list[str]]:
     return [name for name in named if name.endswith(".yaml")], [name for name in named if not name.endswith(".yaml")]
 
 
-def _read_file(folder: files.Folder, name: str, parse: Callable[[bytes, str], Document | Broken]) -> Document | Broken:
+def _read_file(
+    folder: files.Folder, name: str, parse: Callable[[bytes, str], Document | Broken], loaded: dict[str, Loaded]
+) -> Document | Broken:
     file = _shown(folder, name)
     try:
-        return parse(files.read(folder, name, MAX_BYTES), file)
+        found = files.read(folder, name, MAX_BYTES)
+        read = parse(found.data, file)
     except files.RefusedFile as refused:
         place = Place(file, 1, 1)
         hint = "; put long lists into a file for prefixes_from" if refused.code == "too_large" else ""
-        found = fault(place, refused.code, f"{refused.message}{hint}")
-        return Broken(posixpath.basename(file).removesuffix(".yaml"), (found,), place, guessed=True)
+        against = fault(place, refused.code, f"{refused.message}{hint}")
+        return Broken(posixpath.basename(file).removesuffix(".yaml"), (against,), place, guessed=True)
+    loaded[file] = _loaded(read, file, found, "service" if posixpath.dirname(name) else "policy")
+    return read
 
 
-def _fetch(
+def _loaded(
+    read: PolicyDocument | ServiceDocument | Broken,
+    file: str,
+    found: files.Contents,
+    kind: Literal["policy", "service"],
+) -> Loaded:
+    uses: tuple[tuple[str, Place], ...] = ()
+    if isinstance(read, Broken):
+        source, uses = Source(file, found.data, sha256(found.data).hexdigest()), read.references
+    else:
+        source = read.source
+    if isinstance(read, PolicyDocument):
+        uses = read.named
+    return Loaded(kind, source, found.mtime, found.uid, read.handle, tuple(name for name, _ in uses))
+
+
+def _fetch(  # noqa: PLR0913, PLR0917 - what is asked for, and what is known so far
     folder: files.Folder,
     name: str,
     file: str,
     lists: dict[str, AddressList | files.RefusedFile],
     before: Mapping[str, AddressList],
+    loaded: dict[str, Loaded],
 ) -> AddressList:
     """Read a list file once, however many services name it."""
     path = posixpath.normpath(posixpath.join(SERVICES, name))
     if path not in lists:
         try:
-            data, called, old = files.read(folder, path, MAX_LIST_BYTES), list_file(file, name), before.get(path)
-            lists[path] = old if old and (old.data, old.file) == (data, called) else parse_list(data, called)
+            found, called, old = files.read(folder, path, MAX_LIST_BYTES), list_file(file, name), before.get(path)
+            same = old is not None and (old.data, old.file) == (found.data, called)
+            lists[path] = part = old if old and same else parse_list(found.data, called)
+            loaded[called] = Loaded("list", Source(called, part.data, part.sha256), found.mtime, found.uid)
         except files.RefusedFile as refused:
             lists[path] = refused
-    found = lists[path]
-    if isinstance(found, files.RefusedFile):
-        raise found
-    return found
+    taken = lists[path]
+    if isinstance(taken, files.RefusedFile):
+        raise taken
+    return taken
 
 
 _SortedOut: TypeAlias = """tuple[

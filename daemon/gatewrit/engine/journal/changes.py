@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gatewrit.engine.journal.rows import Entry
+from gatewrit.engine.journal.refused import Refused, stamps
+from gatewrit.engine.journal.rows import Entry, named
+from gatewrit.engine.journal.standing import telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.journal.standing import Standing
     from gatewrit.engine.snapshot import Problem
     from gatewrit.engine.store import Kept
+    from gatewrit.policy.load import Loaded
 
 _CLOCK = frozenset({"clock_untrusted", "clock_unsynchronised"})
 
@@ -23,7 +27,8 @@ class Seen:
 
     `kept` are the revisions that count, `states` what each amounts to. `installed` says since when (epoch seconds) the
     kernel has rules for whom, None while it hasn't confirmed what counts. `refusals` are (code, policy, place) of the
-    problems that keep a policy from following its file. `asked` are those who asked for the files to be read.
+    problems that keep a policy from following its file. `asked` are those who asked for the files to be read, `loaded`
+    the files as they were read, good or not.
     """
 
     at: int
@@ -36,6 +41,14 @@ class Seen:
     digest: str | None
     drifts: int = 0
     asked: tuple[Mapping[str, Any], ...] = ()
+    loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
+
+    def texts(self, entry: Entry) -> dict[str, bytes]:
+        """Give the texts that an entry names, by digest."""
+        if entry.kind == "accepted" and entry.policy:
+            return self.kept[entry.policy].texts()
+        files = [self.loaded[each["file"]] for each in named(entry.data.get("texts") or {})]
+        return {each.source.sha256: each.source.data for each in files}
 
 
 def changes(seen: Seen, standing: Standing) -> Iterator[Entry]:
@@ -76,6 +89,7 @@ def _decided(seen: Seen, standing: Standing) -> Iterator[Entry]:
                     "says": document.state.value,
                     "received": received.epoch if received else None,
                     "texts": texts,
+                    "files": stamps(texts, seen.loaded),
                     **by,
                 },
             )
@@ -84,15 +98,18 @@ def _decided(seen: Seen, standing: Standing) -> Iterator[Entry]:
 def _troubles(seen: Seen, standing: Standing) -> Iterator[Entry]:
     now = {(each.code, each.policy, each.place): each for each in seen.problems}
     by = {"asked": list(seen.asked)} if seen.asked else {}
+    refused = Refused(seen.loaded)
     for key, each in now.items():
-        if key in standing.problems:
+        texts = refused.texts(each.place) if key in seen.refusals else None
+        if key in standing.problems and standing.problems[key] == telling(texts):
             continue
         said = {"code": each.code, "severity": each.severity, "place": each.place, "message": each.message}
         if key in seen.refusals:
-            yield Entry(seen.at, "refused", each.policy, {**said, **by})
+            told = {} if texts is None else {"texts": texts, "files": stamps(texts, seen.loaded)}
+            yield Entry(seen.at, "refused", each.policy, {**said, **told, **by})
         else:
             yield Entry(seen.at, "clock" if each.code in _CLOCK else "problem", each.policy, said)
-    for code, policy, place in sorted(standing.problems - now.keys(), key=str):
+    for code, policy, place in sorted(standing.problems.keys() - now.keys(), key=str):
         yield Entry(seen.at, "mended", policy, {"code": code, "place": place})
 
 

@@ -90,8 +90,13 @@ def texts_of(content: Mapping[str, Any]) -> Iterator[str]:
 
 def references(texts: Mapping[str, Any]) -> Iterator[str]:
     """Give the digests in what says which texts a policy is made of (`Kept.document_json`)."""
+    for each in named(texts):
+        yield str(each["sha256"])
+
+
+def named(texts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Give each `file` and `sha256` in what says which texts a policy is made of."""
     for each in (texts.get("policy"), *(texts.get("services") or {}).values()):
         if each:
-            yield str(each["sha256"])
-            for source in (each.get("lists") or {}).values():
-                yield str(source["sha256"])
+            yield each
+            yield from (each.get("lists") or {}).values()

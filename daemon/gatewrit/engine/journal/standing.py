@@ -6,7 +6,10 @@ A checkpoint holds it for the rows that are gone, so that what was ordered long 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from gatewrit.engine.journal.rows import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,11 +46,12 @@ class Stood:
 class Standing:
     """All that the journal says up to one row. `running` is whether a daemon was; `gateway` what it said of itself.
 
-    `problems` are those that were open, by code, policy and place; `everything` a suspension by hand of all policies.
+    `problems` are those that were open, by code, policy and place, each with the digest of the texts that were refused
+    (`telling`), None if none were; `everything` is a suspension by hand of all policies.
     """
 
     policies: dict[str, Stood] = field(default_factory=dict)
-    problems: set[tuple[str, str | None, str | None]] = field(default_factory=set)
+    problems: dict[tuple[str, str | None, str | None], str | None] = field(default_factory=dict)
     generation: int | None = None
     digest: str | None = None
     running: bool = False
@@ -56,7 +60,7 @@ class Standing:
 
     def copy(self) -> Standing:
         """Give one that can be changed without this one changing; the values within never change."""
-        return replace(self, policies=dict(self.policies), problems=set(self.problems))
+        return replace(self, policies=dict(self.policies), problems=dict(self.problems))
 
     def follow(self, row: Row) -> None:
         """Take in a row; raises `ValueError`, `KeyError` or `TypeError` if it isn't one that was ever written."""
@@ -65,9 +69,9 @@ class Standing:
     def take(self, kind: str, policy: str | None, data: Mapping[str, Any]) -> None:
         """Take in what a row says. Kinds that change nothing here are for people."""
         if kind in OPENING:
-            self.problems.add((data["code"], policy, data.get("place")))
+            self.problems[data["code"], policy, data.get("place")] = telling(data.get("texts"))
         elif kind == "mended":
-            self.problems.discard((data["code"], policy, data.get("place")))
+            self.problems.pop((data["code"], policy, data.get("place")), None)
         elif policy is not None:
             stood = _changed(self.policies.get(policy, Stood()), kind, data)
             self.policies[policy] = stood
@@ -113,7 +117,7 @@ class Standing:
                 }
                 for name, each in self.policies.items()
             },
-            "problems": sorted(map(list, self.problems), key=str),
+            "problems": sorted(([*key, told] for key, told in self.problems.items()), key=str),
             "generation": self.generation,
             "digest": self.digest,
             "running": self.running,
@@ -128,13 +132,20 @@ class Standing:
             raise ValueError(f"version {value['version']} is not {VERSION}")
         return Standing(
             policies={name: Stood(**each) for name, each in value["policies"].items()},
-            problems={(code, policy, place) for code, policy, place in value["problems"]},
+            problems={
+                (code, policy, place): told[0] if told else None for code, policy, place, *told in value["problems"]
+            },
             generation=value["generation"],
             digest=value["digest"],
             running=value["running"],
             gateway=dict(value["gateway"]),
             everything=value["everything"],
         )
+
+
+def telling(texts: Mapping[str, Any] | None) -> str | None:
+    """Give the digest by which what was refused is told from what is refused next at the same place."""
+    return None if texts is None else sha256(canonical(texts).encode()).hexdigest()
 
 
 def _changed(stood: Stood, kind: str, data: Mapping[str, Any]) -> Stood:
