@@ -124,6 +124,31 @@ def test_what_is_done_by_hand_and_what_drifts_is_written_down(gateway: Gateway) 
     assert gateway.cli("log", "verify").returncode == 0
 
 
+def test_who_took_everything_out_is_written_down(gateway: Gateway) -> None:
+    gateway.order("alpha", PREFIX, "tcp/3101")
+    assert gateway.cli("apply").returncode == 0
+    assert rows(gateway, "--kind", "accepted")[0]["data"]["asked"] == [{"uid": 0, "name": "root"}]
+    removed = gateway.cli("remove", "--json")
+    assert json.loads(removed.stdout)["journal"] is None
+    last = rows(gateway)[-1]
+    assert (last["kind"], last["data"]) == ("removed", {"by": {"uid": 0, "name": "root"}})
+    past = Reader(gateway.state).standing_at(int(time.time()))
+    assert isinstance(past, Past)
+    assert not past.policies["alpha"].enforced
+    # Where there was nothing to take out, nothing is said to have been.
+    assert gateway.cli("remove").returncode == 0
+    assert rows(gateway)[-1] == last
+    assert gateway.cli("apply").returncode == 0
+    assert kinds(gateway)[-1] == "enforced"
+
+    # Somebody holds the journal locked: it is told, and the blocks go all the same.
+    with closing(sqlite3.connect(gateway.state / "journal.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        removed = gateway.cli("remove")
+    assert (removed.returncode, gateway.listing()) == (0, "")
+    assert "locked" in removed.stderr
+
+
 def test_a_row_that_is_changed_is_found(gateway: Gateway) -> None:
     gateway.order("alpha", PREFIX, "tcp/3101")
     gateway.start()

@@ -277,6 +277,7 @@ def test_remove_works_with_a_state_that_cannot_be_written(gateway: Gateway) -> N
     document = json.loads(removed.stdout)
     assert (removed.returncode, document["removed"]) == (0, True)
     assert "no harm" in document["state"]
+    assert "can't be written" in document["journal"]
     assert gateway.listing() == ""
 
 

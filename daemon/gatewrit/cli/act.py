@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gatewrit.api import client
 from gatewrit.cli import log
-from gatewrit.cli.app import FAILED, FINE, REFUSED, print_json, run, verb
+from gatewrit.cli.app import FAILED, FINE, REFUSED, account, print_json, run, verb
 from gatewrit.cli.service import config, outcome_json, serve
 from gatewrit.engine import memory
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Daemon
+from gatewrit.engine.journal.database import JournalError, path_in
+from gatewrit.engine.journal.rows import Entry
+from gatewrit.engine.journal.writer import Journal
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
@@ -52,6 +57,8 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
     with claim():
         async with NftSocket() as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
+            name, uid = account()
+            daemon.chronicle.asked(uid, name)
             return outcome_json(await daemon.once())
 
 
@@ -73,17 +80,19 @@ def _tell(outcome: Mapping[str, Any], *, as_json: bool) -> int:
 def remove(settings: Settings, *, as_json: bool) -> int:
     """Take every block out of the kernel. Stop the daemon first.
 
-    Works with a dead daemon and whatever has become of its state. The policies and counts are kept.
+    Works with a dead daemon and whatever has become of its state. The policies and counts are kept, and the journal
+    says who did it.
     """
     removed = run(_remove())
     lost = _forget_installed(settings) if removed else None
+    unwritten = _write_down(settings) if removed else None
     sentence = "every block is taken out; traffic flows again" if removed else "there is no table: nothing was blocked"
     if as_json:
-        print_json({"removed": removed, "sentence": sentence, "state": lost})
+        print_json({"removed": removed, "sentence": sentence, "state": lost, "journal": unwritten})
     else:
         click.echo(sentence)
-        if lost:
-            click.echo(f"gatewrit: {lost}", err=True)
+        for each in filter(None, (lost, unwritten)):
+            click.echo(f"gatewrit: {each}", err=True)
     return FINE
 
 
@@ -103,4 +112,16 @@ def _forget_installed(settings: Settings) -> str | None:
         memory.save_record(settings.state, memory.Record(record.generation))
     except (OSError, ValueError) as error:
         return f"the state in {settings.state} can't be updated ({error}); that does no harm"
+    return None
+
+
+def _write_down(settings: Settings) -> str | None:
+    """Have the journal say that every block was taken out, and by whom; say so if it can't be written."""
+    name, uid = account()
+    now = int(time.time() * 1000)
+    try:
+        with closing(Journal.open(path_in(settings.state), now)) as journal:
+            journal.append([Entry(now, "removed", None, {"by": {"uid": uid, "name": name}})], {})
+    except JournalError as error:
+        return f"the journal doesn't say that the blocks were taken out, as it can't be written: {error}"
     return None

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64
+
+
+def account() -> tuple[str, int]:
+    """Say who calls, by name and uid; a daemon asks the kernel instead."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name, uid
+    except KeyError:
+        return f"uid {uid}", uid
 
 
 class Quit(click.ClickException):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +10,7 @@ import click
 
 from gatewrit.api import client
 from gatewrit.cli import log
-from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, print_json, run, verb
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
 from gatewrit.engine.byhand import RefusedError, Request
@@ -48,7 +46,7 @@ def suspend(settings: Settings, policy: str | None, **given: Any) -> int:
     It is enforced again at that time by the kernel itself, also if no daemon runs.
     """
     name, until = _which(policy, everything=given["everything"]), _until(given["until"])
-    return _order(settings, Request("suspend", name, *_own(), given["reason"], until), as_json=given["as_json"])
+    return _order(settings, Request("suspend", name, *account(), given["reason"], until), as_json=given["as_json"])
 
 
 @verb("gatewrit resume bes-shutdown")
@@ -58,7 +56,7 @@ def suspend(settings: Settings, policy: str | None, **given: Any) -> int:
 def resume(settings: Settings, policy: str | None, **given: Any) -> int:
     """End a suspension by hand early."""
     name = _which(policy, everything=given["everything"])
-    return _order(settings, Request("resume", name, *_own(), given["reason"]), as_json=given["as_json"])
+    return _order(settings, Request("resume", name, *account(), given["reason"]), as_json=given["as_json"])
 
 
 @verb("gatewrit release bes-shutdown --reason 'new address plan, ticket 4711'")
@@ -69,7 +67,7 @@ def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> i
 
     What is released is the content that was held; other content that lies there by now is judged anew.
     """
-    return _order(settings, Request("release", policy, *_own(), reason), as_json=as_json)
+    return _order(settings, Request("release", policy, *account(), reason), as_json=as_json)
 
 
 @verb("gatewrit forget bes-shutdown --reason 'order withdrawn, ticket 4711'")
@@ -77,7 +75,7 @@ def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> i
 @_reason
 def forget(settings: Settings, policy: str, *, reason: str, as_json: bool) -> int:
     """Lift a policy whose file is gone, and forget it with its counts and kept texts."""
-    return _order(settings, Request("forget", policy, *_own(), reason), as_json=as_json)
+    return _order(settings, Request("forget", policy, *account(), reason), as_json=as_json)
 
 
 def _which(policy: str | None, *, everything: bool) -> str | None:
@@ -138,12 +136,3 @@ async def _have_done(settings: Settings, request: Request) -> dict[str, Any]:
         async with NftSocket() as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             return done_json(await daemon.once_by_hand(request))
-
-
-def _own() -> tuple[str, int]:
-    """Say who calls; a daemon asks the kernel instead."""
-    uid = os.getuid()
-    try:
-        return pwd.getpwuid(uid).pw_name, uid
-    except KeyError:
-        return f"uid {uid}", uid
