@@ -252,3 +252,15 @@ def test_a_damaged_book_lifts_nothing_and_is_told_until_somebody_acts(two: Gatew
     assert [code for code, _ in two.problems()] == ["by_hand_lost"]
     assert order(two, "suspend", "alpha", "--until", "1h", "--reason", "again")[0] == 0
     assert [code for code, _ in two.problems()] == ["suspended_by_hand"]
+
+
+def test_a_damaged_book_is_settled_by_resuming_all_also_over_a_restart(two: Gateway) -> None:
+    two.state.mkdir()
+    (two.state / "byhand.json").write_text("{")
+    two.start()
+    assert order(two, "resume", "delta")[0] == 2
+    assert [code for code, _ in two.problems()] == ["by_hand_lost"]
+    assert order(two, "resume", "--all")[0] == 0
+    assert two.problems() == []
+    two.restart()
+    assert two.problems() == []

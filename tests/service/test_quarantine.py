@@ -75,6 +75,11 @@ def unreadable_policy(gateway: Gateway, name: str) -> None:
     (gateway.policies / f"{name}.yaml").mkdir()
 
 
+def dangling_policy(gateway: Gateway, name: str) -> None:
+    vanished_policy(gateway, name)
+    (gateway.policies / f"{name}.yaml").symlink_to("nowhere")
+
+
 def vanished_service(gateway: Gateway, name: str) -> None:
     (gateway.services / f"{name}.yaml").unlink()
 
@@ -132,9 +137,10 @@ MISHAPS: dict[Callable[[Gateway, str], None], tuple[str, str]] = {
     emptied_file: ("empty_file", "/?.yaml:1:1"),
     vanished_policy: ("policy_missing", "/?.yaml:1:"),
     unreadable_policy: ("not_regular", "/?.yaml:1:1"),
+    dangling_policy: ("policy_missing", "/?.yaml:1:9"),
     vanished_service: ("policy_missing", "/?.yaml:7:"),
     broken_service: ("service_broken", "/?.yaml:7:"),
-    vanished_list: ("service_broken", "/?.yaml:7:"),
+    vanished_list: ("policy_missing", "/?.yaml:7:"),
     emptied_list: ("service_broken", "/?.yaml:7:"),
     shortened_list: ("service_broken", "/?.yaml:7:"),
     escaping_list: ("service_broken", "/?.yaml:7:"),

@@ -169,7 +169,11 @@ def _suspend(
 ) -> tuple[Book, tuple[Act, ...]]:
     until = request.until
     if until is None or until <= now:
-        raise RefusedError("bad_until", "a suspension needs an end, and one that is still to come")
+        raise RefusedError(
+            "bad_until",
+            f"nothing was suspended: a suspension needs an end that is still to come, and what counts as now here is "
+            f"{shown(now)}; give an instant after it (if that is wrong, see clock_untrusted in `gatewrit status`)",
+        )
     if until - now > LONGEST:
         latest = shown(now + LONGEST)
         raise RefusedError(
@@ -247,7 +251,7 @@ def told(acts: Iterable[Act], outcome: Outcome) -> str:
     if not acts:
         return "nothing was suspended, so nothing is resumed"
     said = {
-        "suspended": f"suspended until {shown(acts[0].until or 0)}: {names}; then it is enforced again by itself",
+        "suspended": f"suspended until {shown(acts[0].until or 0)}: {names}; then their files say again what counts",
         "resumed": f"suspended no more: {names}",
         "released": f"released: {names}",
         "forgotten": f"forgotten, with its counts and kept texts: {names}",

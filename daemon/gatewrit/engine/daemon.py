@@ -301,7 +301,7 @@ class Daemon:
             check_gone(name, reading, self._kept, self._tally.totals, now)
         known = {each: kept.document for each, kept in self._kept.items()}
         book, acts = byhand.write_down(self._hand.book, request, known, now)
-        await self._hand.keep(book, acts)
+        await self._hand.keep(book, acts, ordered=True)
         if forget:
             before, self._kept = self._kept, {each: kept for each, kept in self._kept.items() if each != name}
             await self._scribe.write("last good policies", lambda: self._store.save(self._kept, before))

@@ -93,8 +93,12 @@ class Hand:
 
     # -- the book ------------------------------------------------------------------------------------------------
 
-    async def keep(self, book: Book, acts: Iterable[Act]) -> None:
-        """Take over a new state of the book with the acts that led to it: logged, and written down."""
+    async def keep(self, book: Book, acts: Iterable[Act], *, ordered: bool = False) -> None:
+        """Take over a new state of the book with the acts that led to it: logged, and written down.
+
+        `ordered`: somebody acted just now, so that a book which was lost is settled, whatever came of the act.
+        """
+        anew = ordered and bool(self._lost)
         for act in acts:
             self._chronicle.note(act.kind, act.policy, _said(act))
             given = {name: getattr(act, name) for name in ("by", "uid", "reason", "until", "content")}
@@ -104,9 +108,9 @@ class Hand:
             )
             if act.kind in {"resumed", "suspension_ended"}:
                 self.resumed[act.policy] = act.at
-            if act.uid is not None:
-                self._lost = []
-        if book != self.book:
+        if anew:
+            self._lost = []
+        if book != self.book or anew:
             self.book = book
             await self._scribe.write("acts by hand", lambda: byhand.save(self._scribe.state, book))
 

@@ -102,6 +102,11 @@ def _choose(
             for fault in reading.faults
             if fault.place.file == each.place.file and fault.severity == "error"
         )
+        if before is not None and _vanished(broken):
+            message = (
+                f"the file of {name} can't be read, which lifts nothing: revision {before.document.revision} stays"
+            )
+            broken += (Fault(before.document.place, "policy_missing", message),)
         return before, broken + duplicates
     if before is not None and (refusal := _goes_back(document, before.document)):
         return before, (refusal,)
@@ -128,8 +133,8 @@ def _goes_back(document: PolicyDocument, before: PolicyDocument) -> Fault | None
     return Fault(
         document.place,
         "revision_not_raised",
-        f"{document.id} says something else than revision {before.revision}, which is in force, but calls itself "
-        f"revision {document.revision}; an amendment needs `revision: {needed}` or higher",
+        f"{document.id} says something else than revision {before.revision}, which stays what counts here, but calls "
+        f"itself revision {document.revision}; an amendment needs `revision: {needed}` or higher",
     )
 
 
@@ -153,7 +158,15 @@ def _services(
     return found, tuple(notes)
 
 
+def _vanished(faults: tuple[Fault, ...]) -> bool:
+    """Whether a file isn't faulty but can't be had at all: it, or a list of it, is gone or unreadable."""
+    return bool(faults) and all(fault.code in {"not_found", "unreadable"} for fault in faults)
+
+
 def _kept_service(name: str, place: Place, faults: tuple[Fault, ...]) -> Fault:
+    if _vanished(faults):
+        message = f"service {name} can't be read in full ({faults[0]}); what it last was stays in force"
+        return Fault(place, "policy_missing", message)
     if faults:
         return Fault(
             place,

@@ -55,8 +55,8 @@ ACTIONS: Mapping[str, str] = {
         "See `gatewrit plan`. If the change is meant: gatewrit release POLICY --reason TEXT. If not, restore the file"
     ),
     "suspended_by_hand": (
-        "It is enforced again by itself then; sooner: gatewrit resume POLICY. To suspend or lift the order for good, "
-        "raise `revision` and write `state: suspended` or `state: rescinded`"
+        "What its file says counts again by itself then; sooner: gatewrit resume POLICY. To suspend or lift the order "
+        "for good, raise `revision` and write `state: suspended` or `state: rescinded`"
     ),
     "by_hand_lost": "Suspend again what must be; then, or after `gatewrit resume --all`, this is settled",
     "journal_unwritable": "Free or remount the state directory; what happens waits in memory and is written down then",
