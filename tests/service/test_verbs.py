@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import LabError, Namespace
+from support import gateway as texts
 from support.gateway import NFT, clean_environment, listing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.gateway import Gateway
 
 PREFIX = "203.0.1.0/24"
@@ -296,3 +296,31 @@ def test_what_somebody_else_did_to_our_table_keeps_nothing_from_being_removed(ga
     assert gateway.listing() == ""
     with pytest.raises(LabError):
         gateway.nft("delete table inet gatewrit\n")
+
+
+def test_what_no_hook_can_enforce_is_not_called_in_sync(gateway: Gateway) -> None:
+    """On prerouting nobody knows yet where a packet leaves, so that `to` by interface matches nothing there."""
+    gateway.set(hooks=["prerouting"])
+    scoped = "scope: {interfaces: [gi0]}\n"
+    for name, direction in (("way-to", "to"), ("way-from", "from"), ("way-both", "both")):
+        gateway.service(name, ("203.0.113.0/24", "tcp/3101"))
+        gateway.write(f"{name}.yaml", texts.policy(name, name, direction=direction) + scoped)
+    gateway.order("free", "203.0.113.0/24", "tcp/3101")
+    checked = gateway.cli("check", "--json")
+    told = [each for each in json.loads(checked.stdout)["faults"] if each["severity"] == "error"]
+    assert checked.returncode == 2
+    assert sorted((each["code"], Path(each["file"]).stem) for each in told) == [
+        ("interface_unseen", "way-both"),
+        ("interface_unseen", "way-to"),
+    ]
+    gateway.start()
+    status = gateway.status()
+    assert status["enforcement"] == "degraded"
+    errors = [(each["code"], each["policy"]) for each in status["problems"] if each["severity"] == "error"]
+    assert errors == [("interface_unseen", "way-both"), ("interface_unseen", "way-to")]
+
+    gateway.end()
+    gateway.set(hooks=["forward"])
+    assert gateway.cli("check").returncode == 0
+    gateway.start()
+    assert gateway.status()["enforcement"] == "in_sync"

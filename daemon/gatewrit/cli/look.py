@@ -13,8 +13,9 @@ from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
-from gatewrit.compile.acting import Local, acting
+from gatewrit.compile.acting import Local, acting, unseen, unseen_text
 from gatewrit.compile.conflicts import conflicts
+from gatewrit.compile.ladder import pending
 from gatewrit.compile.rails import Judge, carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
@@ -49,10 +50,12 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     directory, only = _where(path or settings.policies)
     policies, faults = load(directory, Judge(rails(settings)).faults)
     now, here = int(time.time()), Local((settings.gateway.name, *settings.gateway.tags))
+    chosen = acting(policies, here, now).values()
     faults += tuple(
-        Fault(each.policy.place, "orders_conflict", str(each), "warning")
-        for each in conflicts(acting(policies, here, now).values(), now)
+        Fault(each.policy.place, "orders_conflict", str(each), "warning") for each in conflicts(chosen, now)
     )
+    meant = [each for each in chosen if pending(each, now)]
+    faults += tuple(Fault(each.place, "interface_unseen", unseen_text(each)) for each in unseen(meant, settings.hooks))
     told = tuple(fault for fault in sorted(faults) if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
     if as_json:

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gatewrit.policy.model import Instant
+from gatewrit.policy.model import Direction, Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from gatewrit.policy.model import Policy
 
@@ -43,6 +43,25 @@ def in_scope(policy: Policy, names: Iterable[str]) -> bool:
     """
     globs = policy.scope.gateways
     return globs is None or any(fnmatchcase(name, glob) for name in names for glob in globs)
+
+
+def unseen(policies: Iterable[Policy], hooks: Collection[str]) -> list[Policy]:
+    """Give the policies of which these hooks can't enforce a part: on prerouting no packet has an outgoing interface.
+
+    So a scope of interfaces matches nothing there that is judged by where it goes.
+    """
+    if "prerouting" not in hooks:
+        return []
+    return [each for each in policies if each.scope.interfaces is not None and each.block.direction != Direction.FROM]
+
+
+def unseen_text(policy: Policy) -> str:
+    """Say which part of a policy that is, and what to do."""
+    rest = "" if policy.block.direction == Direction.TO else "; what comes from it is judged as ordered"
+    return (
+        f"nothing that goes to the services of {policy.id} is matched: its scope names outgoing interfaces, which the "
+        f"hook prerouting doesn't know yet{rest}; use `hooks: [forward]` in the settings, or leave scope.interfaces out"
+    )
 
 
 def acting(policies: Iterable[Policy], local: Local, now: int) -> dict[str, Policy]:

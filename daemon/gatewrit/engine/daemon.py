@@ -370,6 +370,7 @@ class Daemon:
         if intake is not None:
             troubles += status.troubles_of(intake.findings)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)
+            troubles += status.blind(intake.policies.values(), self._config.hooks, now, self._standing.local)
             troubles += status.contradicted(self._standing.conflicts)
         problems = status.date(troubles, self._standing.problems, now)
         self._standing = replace(

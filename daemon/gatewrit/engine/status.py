@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import gatewrit
-from gatewrit.compile.acting import PLAIN, Local, acting, in_scope
+from gatewrit.compile.acting import PLAIN, Local, acting, in_scope, unseen, unseen_text
+from gatewrit.compile.ladder import pending
 from gatewrit.engine.ledger import Count
 from gatewrit.engine.snapshot import (
     Enforcement,
@@ -21,7 +22,7 @@ from gatewrit.engine.snapshot import (
 from gatewrit.policy.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from gatewrit.compile.conflicts import Conflict
     from gatewrit.engine.intake import Finding, Intake
@@ -34,6 +35,10 @@ ACTIONS: Mapping[str, str] = {
         "higher revision. Then: gatewrit reload"
     ),
     "revision_not_raised": "Raise `revision` if the amendment is meant, or restore the file. Then: gatewrit reload",
+    "interface_unseen": (
+        "Set `hooks: [forward]` and restart the daemon, or amend the policy to go without `scope.interfaces`; then: "
+        "gatewrit reload"
+    ),
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
     "orders_conflict": (
         "Ask the authorities which order stands; then amend one of them: `except` these addresses, or no longer "
@@ -120,6 +125,15 @@ def overdue(policies: Iterable[Policy], now: int, local: Local = PLAIN) -> list[
         if policy.effective.review_by is not None
         and policy.effective.review_by.epoch <= now
         and state_of(policy, now, local) is PolicyState.IN_FORCE
+    ]
+
+
+def blind(policies: Iterable[Policy], hooks: Collection[str], now: int, local: Local = PLAIN) -> list[Trouble]:
+    """Give the orders of which the hooks in the settings can't enforce a part: errors, as it isn't as ordered."""
+    meant = (each for each in policies if pending(each, now) and in_scope(each, local.names))
+    return [
+        Trouble("interface_unseen", "error", unseen_text(policy), policy.id, str(policy.place))
+        for policy in unseen(meant, hooks)
     ]
 
 
