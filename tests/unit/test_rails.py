@@ -15,9 +15,12 @@ from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.overlap import Atlas, intersect, listed, meetings, transport_text, without
 from gatewrit.compile.rails import Judge, Protected, Rails, carved
 from gatewrit.compile.spans import merge
+from gatewrit.policy.document import PolicyDocument
+from gatewrit.policy.load import parse_policy
 from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Transport
-from gatewrit.policy.ranges import parse_span
+from gatewrit.policy.ranges import parse_span, to_ranges
 from gatewrit.policy.values import read_transport
+from support.gateway import policy
 from support.strategies import TRANSPORTS, policies, ranges, ranges_of, services, simple
 
 if TYPE_CHECKING:
@@ -145,6 +148,53 @@ def test_protected_addresses_are_carved_out_of_what_is_in_force_already() -> Non
     )
     assert left.addresses == 256 - 8
     assert carved([old], Rails()) == [old]
+
+
+# -- behind a NAT64 ---------------------------------------------------------------------------------------------------
+
+NAT64 = to_ranges([(parse_span("64:ff9b::/96"), 0)], "settings")
+WEB = [Transport(6, 80, 80)]
+
+
+@pytest.mark.parametrize(("entry", "hit"), [("192.0.2.0/24", True), ("192.0.3.0/24", False), ("2001:db8::/32", False)])
+def test_ipv4_entries_leave_alone_what_is_protected_behind_a_nat64(entry: str, *, hit: bool) -> None:
+    rails = Rails((Protected(parse_span("64:ff9b::c000:208/125")),), nat64=NAT64)
+    order = prefixed("old", [entry], WEB)
+    (left,) = carved([order], rails)
+    assert (left is not order) is hit
+    assert [each.code for each in Judge(rails).faults(order, documented(order))] == ["protected_hit"] * hit
+    assert Judge(replace(rails, nat64=())).faults(order, documented(order)) == ()
+    excepting = replace(
+        order, exceptions=Exceptions(prefixes=prefixed("x", ["192.0.2.8/29"], WEB).services["s"].endpoints[0].ranges)
+    )
+    assert Judge(rails).faults(excepting, documented(order)) == ()
+
+
+@pytest.mark.parametrize(
+    ("blocked", "held", "hit"),
+    [
+        ("192.0.2.0/24", "64:ff9b::c000:205", True),
+        ("64:ff9b::c000:200/120", "192.0.2.5", True),
+        ("192.0.2.0/24", "64:ff9b::c000:305", False),
+        ("64:ff9b::c000:200/120", "192.0.3.5", False),
+    ],
+)
+def test_what_must_continue_is_found_behind_a_nat64(blocked: str, held: str, *, hit: bool) -> None:
+    service = replace(prefixed("held", [held], WEB).services["s"], name="held", digest="held")
+    order = replace(prefixed("a", [blocked], WEB), must_continue=MappingProxyType({"held": service}))
+    faults = Judge(Rails(nat64=NAT64)).faults(order, documented(order))
+    assert [each.code for each in faults] == ["must_continue_hit"] * hit
+    assert Judge(Rails()).faults(order, documented(order)) == ()
+
+
+def documented(order: Policy) -> PolicyDocument:
+    """Give a document with as many references as the policy has services."""
+    written = policy(order.id, *order.services) + f"must_continue: [{', '.join(order.must_continue)}]\n"
+    document = parse_policy(
+        written.encode() if order.must_continue else policy(order.id, *order.services).encode(), "a"
+    )
+    assert isinstance(document, PolicyDocument)
+    return document
 
 
 # -- orders against each other -----------------------------------------------------------------------------------------

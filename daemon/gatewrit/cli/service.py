@@ -52,7 +52,7 @@ def rails(settings: Settings) -> Rails:
     """Give what the settings forbid every policy."""
     limits = settings.limits
     protected = tuple(Protected(each.prefix, each.why) for each in settings.protected)
-    return Rails(protected, limits.widest_ipv4, limits.widest_ipv6, limits.total_share)
+    return Rails(protected, limits.widest_ipv4, limits.widest_ipv6, limits.total_share, nat64(settings))
 
 
 def config(settings: Settings) -> Config:

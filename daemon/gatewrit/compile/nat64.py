@@ -8,19 +8,20 @@ otherwise, and so stand for nothing, are in the range too: one range stays one r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewrit.compile.spans import Spans, merge
-from gatewrit.policy.model import IPV6_DTYPE
+from gatewrit.policy.model import IPV6_DTYPE, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from gatewrit.policy.model import Family, Ranges
+    from gatewrit.policy.model import Family, Policy, Service
 
 
 def spread(family: Family, ranges: Iterable[Ranges], nat64: Iterable[Ranges]) -> Spans:
@@ -31,6 +32,32 @@ def spread(family: Family, ranges: Iterable[Ranges], nat64: Iterable[Ranges]) ->
         four = merge(4, parts)
         parts += [embed(four, high, low, length) for high, low, length in _prefixes(prefixes)]
     return merge(family, parts)
+
+
+def translated(policy: Policy, nat64: tuple[Ranges, ...]) -> Policy:
+    """Give a policy that names what its IPv4 entries stand for behind each NAT64 prefix, line by line, as well."""
+    exceptions = policy.exceptions
+    return replace(
+        policy,
+        services={name: translated_service(each, nat64) for name, each in policy.services.items()},
+        exceptions=replace(exceptions, prefixes=_beside(exceptions.prefixes, nat64)),
+    )
+
+
+def translated_service(service: Service, nat64: tuple[Ranges, ...]) -> Service:
+    """Give a service, under a digest of its own, that has these IPv6 addresses as well."""
+    endpoints = tuple(replace(each, ranges=_beside(each.ranges, nat64)) for each in service.endpoints)
+    return replace(service, endpoints=endpoints, digest=f"{service.digest} nat64")
+
+
+def _beside(ranges: tuple[Ranges, ...], nat64: tuple[Ranges, ...]) -> tuple[Ranges, ...]:
+    found = list(ranges)
+    for high, low, length in _prefixes(nat64):
+        for part in ranges:
+            if part.family == 4:
+                six = embed(Spans(4, part.first, part.last), high, low, length)
+                found.append(Ranges(6, six.first, six.last, part.line, part.file))
+    return tuple(found)
 
 
 def _prefixes(ranges: Iterable[Ranges]) -> Iterator[tuple[int, int, int]]:

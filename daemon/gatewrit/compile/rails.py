@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatewrit.compile.nat64 import translated, translated_service
 from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, intersect, listed, meetings, meets, texts, without
 from gatewrit.compile.spans import merge
 from gatewrit.policy.faults import cap, fault
@@ -54,6 +55,8 @@ class Rails:
     widest_ipv4: int = 16
     widest_ipv6: int = 32
     total_share: float = 0.01
+    #: Prefixes in which IPv4 endpoints match too (RFC 6052), and so may meet what is protected or must continue.
+    nat64: tuple[Ranges, ...] = field(default=(), compare=False)
 
     def widest(self, family: Family) -> int:
         """Give the shortest prefix length of a family."""
@@ -83,16 +86,22 @@ class Judge:
         """Give what speaks against a policy; `document` knows where it names its services."""
         if policy.state is not State.ACTIVE:
             return ()
-        found = [*self._hits(policy, document), *self._touching(policy)]
+        # Without NAT64, or without IPv6 addresses to keep clear of, this would be work for nothing.
+        meant = bool(self.rails.nat64) and (bool(policy.must_continue) or len(self._protected[6]) > 0)
+        seen = translated(policy, self.rails.nat64) if meant else policy
+        found = [*self._hits(policy, seen, document), *self._touching(seen)]
         if policy.allow_wide is None:
             found += [*self._too_wide(policy), *self._too_large(policy, document.references[0])]
         return cap(sorted(found))
 
-    def _hits(self, policy: Policy, document: PolicyDocument) -> Iterator[Fault]:
-        """Say which service is to continue and yet is dropped or rejected."""
+    def _hits(self, policy: Policy, seen: Policy, document: PolicyDocument) -> Iterator[Fault]:
+        """Say which service is to continue and yet is dropped or rejected, as it is or behind a NAT64."""
         places = document.references[len(document.block.services) :]
         for name, place in zip(document.must_continue, places, strict=True):
-            found = meetings(policy, policy.must_continue[name], self.atlas)
+            service = policy.must_continue[name]
+            found = meetings(seen, service, self.atlas)
+            if not found and self.rails.nat64:
+                found = meetings(policy, translated_service(service, self.rails.nat64), self.atlas)
             if found:
                 yield fault(place, "must_continue_hit", _hit(policy, policy.must_continue[name], found))
 
@@ -174,7 +183,8 @@ def carved(policies: Iterable[Policy], rails: Rails) -> list[Policy]:
     spans = {family: merge(family, protected) for family in FAMILIES}
     found = []
     for policy in policies:
-        named = (part for service in policy.services.values() for part in _entries(service)) if protected else ()
+        seen = translated(policy, rails.nat64) if rails.nat64 and len(spans[6]) else policy
+        named = (part for service in seen.services.values() for part in _entries(service)) if protected else ()
         if any(meets(part.first, part.last, spans[part.family]).any() for part in named):
             prefixes = (*policy.exceptions.prefixes, *protected)
             found.append(replace(policy, exceptions=replace(policy.exceptions, prefixes=prefixes)))
