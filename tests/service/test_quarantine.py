@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -170,6 +171,8 @@ def test_whatever_befalls_an_order_it_stays_in_force_and_that_is_told(gateway: G
         assert (problem["severity"], problem["policy"]) in {("error", name), ("error", None)}
         assert problem["message"]
         assert problem["action"]
+        if problem["policy"] is not None:
+            assert re.search(r"stays|stay in force", problem["message"]), problem["message"]
         assert status["enforcement"] == "degraded"
         assert status["policies"] == status["policies"] | {"in_force": len(orders) + 1, "rejected": 0}
         assert gateway.blocks(*prefixes.values())
@@ -362,3 +365,23 @@ def test_an_empty_directory_at_the_first_start_is_fine(gateway: Gateway) -> None
     assert (status["enforcement"], gateway.problems()) == ("in_sync", [])
     assert set(status["policies"].values()) == {0}
     assert gateway.get("/readyz")[0] == 200
+
+
+def test_a_refused_order_says_that_nothing_of_it_is_enforced(gateway: Gateway) -> None:
+    gateway.order("alpha", PREFIXES["alpha"], "tcp/3101")
+    amend(gateway, "alpha", "must_continue: [alpha]")
+    gateway.start()
+    problem = find(gateway.status()["problems"], "must_continue_hit", "alpha.yaml")
+    assert problem["message"].endswith("nothing of alpha is enforced")
+
+
+def test_what_was_lost_of_the_state_is_told_until_a_reload(three: Gateway) -> None:
+    """Its file gone and what was kept of it damaged: that order is lifted, and nobody may take that for in sync."""
+    three.end()
+    (three.state / "policies" / "alpha.json").write_text("{")
+    (three.policies / "alpha.yaml").unlink()
+    three.start()
+    assert ("state_damaged", None) in three.problems()
+    assert three.status()["enforcement"] == "degraded"
+    three.reload()
+    assert three.problems() == []

@@ -256,7 +256,7 @@ def test_whatever_has_become_of_the_state_it_is_told_and_enforcement_goes_on(gat
     if ruin is replace_by_file:
         assert "state_unwritable" in codes
     elif ruin is not take_away:
-        # What was damaged is told, and written anew by the reload that began this life.
+        # What was damaged is told until a reload, and was written anew by the reading that began this life.
         assert gateway.logged("state.damaged")
     gateway.end(signal.SIGKILL)
     ruin(gateway.state) if gateway.state.is_dir() else None  # type: ignore[operator]

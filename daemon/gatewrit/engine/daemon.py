@@ -226,6 +226,7 @@ class Daemon:
     async def _reload(self) -> Outcome:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         await self._around.look()
+        first = self._standing.intake is None
         reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading)
         self._reading = reading
         before = self._kept
@@ -245,7 +246,9 @@ class Daemon:
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
-        self._damage = []
+        if not first:
+            # What was lost is told until the files have been read again on purpose, or have changed.
+            self._damage = []
         self._publish()
         return self._outcome(changed, faults)
 
@@ -368,7 +371,7 @@ class Daemon:
         if self._enforcer.failure is not None:
             troubles.append(self._enforcer.failure)
         if intake is not None:
-            troubles += status.troubles_of(intake.findings)
+            troubles += status.troubles_of(intake)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)
             troubles += status.blind(intake.policies.values(), self._config.hooks, now, self._standing.local)
             troubles += status.contradicted(self._standing.conflicts)

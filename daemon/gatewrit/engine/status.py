@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, str] = {
         "gatewrit reload"
     ),
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
+    "directory_missing": "Put the directory back, or correct `policies` in the settings; then: gatewrit reload",
     "orders_conflict": (
         "Ask the authorities which order stands; then amend one of them: `except` these addresses, or no longer "
         "`must_continue` this service"
@@ -73,6 +74,9 @@ DEFAULT_ACTION = "Correct the file, try it with `gatewrit check`, then: gatewrit
 WARNING_ACTION = "Nothing is blocked less for it; look at the file when there is time"
 
 
+#: Codes whose messages say themselves what is enforced meanwhile.
+_TELL_THEMSELVES = {"policy_missing", "service_broken", "change_held", "revision_not_raised"}
+
 #: Before the first pass.
 UNKNOWN_RULESET = RulesetView(0, None, None, None, 0, 0)
 NO_PASSES = Histogram()
@@ -103,12 +107,22 @@ def date(troubles: Iterable[Trouble], before: Iterable[Problem], now: int) -> tu
     return tuple(sorted(dated, key=lambda each: (each.severity != "error", each.policy or "", each.place or "")))
 
 
-def troubles_of(findings: Iterable[Finding]) -> list[Trouble]:
-    """Give the problems that a reading of the files found."""
+def troubles_of(intake: Intake) -> list[Trouble]:
+    """Give the problems that a reading of the files found, each with what is enforced meanwhile."""
     return [
-        Trouble(each.fault.code, each.fault.severity, each.fault.message, each.policy, str(each.fault.place))
-        for each in findings
+        Trouble(each.fault.code, each.fault.severity, _with_effect(each, intake), each.policy, str(each.fault.place))
+        for each in intake.findings
     ]
+
+
+def _with_effect(finding: Finding, intake: Intake) -> str:
+    fault, name = finding.fault, finding.policy
+    if fault.severity != "error" or name is None or fault.code in _TELL_THEMSELVES:
+        return fault.message
+    kept = intake.kept.get(name)
+    if kept is None:
+        return f"{fault.message}; nothing of {name} is enforced"
+    return f"{fault.message}; revision {kept.document.revision} of {name} stays as it last was good"
 
 
 def overdue(policies: Iterable[Policy], now: int, local: Local = PLAIN) -> list[Trouble]:
