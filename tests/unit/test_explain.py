@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatewrit.api.answer import answer_document, lines, sentence
 from gatewrit.compile.acting import PLAIN, Local
+from gatewrit.compile.rails import Protected, Rails, carved
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine.answer import NotKeptError, Question, Verdict
 from gatewrit.engine.cover import Box, covered
@@ -21,6 +22,7 @@ from gatewrit.engine.ledger import Count
 from gatewrit.engine.past import answer_from, explain_past
 from gatewrit.engine.places import Index
 from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Order, Scope, State, Transport
+from gatewrit.policy.ranges import Span
 from support.paper import Packet, by_policies
 from support.strategies import ANCHORS, INTERFACES, MASTERS, addresses, policy_sets, ranges_of, simple
 
@@ -177,6 +179,17 @@ def test_an_exception_frees_from_its_own_policy_only() -> None:
     )
     assert answer_document(freed)["policies"][0]["excepted_by"] == "206.51.26.33/32"
     assert ask([spared, replace(shutdown(), id="other")], BES, NOW).blocked
+
+
+def test_what_the_settings_protect_is_told_as_such() -> None:
+    rails = Rails(protected=(Protected(Span(4, int(BES.address), int(BES.address)), "management"),))
+    (carved_out,) = carved([shutdown()], rails)
+    freed = ask([carved_out], BES, NOW)
+    assert sentence(freed) == (
+        "No: TCP port 3101 of 206.51.26.33 is not blocked here: this gateway's settings protect 206.51.26.33/32, "
+        f"also from the order of {PTA}."
+    )
+    assert not ask([carved_out], replace(BES, address=ip_address("206.51.26.34")), NOW).reasons[0].protected
 
 
 def test_what_will_be() -> None:

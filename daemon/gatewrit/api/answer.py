@@ -100,6 +100,9 @@ def _passing(answer: Answer) -> str:
         return f"{text}; it is only counted, by order of {_order(by[Standing.ACTS][0])}."
     if by[Standing.EXCEPTED]:
         reason = by[Standing.EXCEPTED][0]
+        if reason.protected:
+            protected = f"this gateway's settings protect {reason.excepted_by}"
+            return f"{text}: {protected}, also from the order of {_order(reason)}."
         return f"{text}: the order of {_order(reason)} excepts {reason.excepted_by}."
     if by[Standing.SUSPENDED]:
         reason = by[Standing.SUSPENDED][0]
@@ -168,7 +171,9 @@ def _reason(reason: Reason) -> list[str]:
     way = {"to": "packets to it", "from": "packets from it", "both": "packets to and from it"}[reason.direction.value]
     told.append("; ".join([f"  judges {way}: {ports}", *(plain(limit) for limit in reason.limits)]))
     told.append(plain(f"  the address is in {reason.place}"))
-    if reason.excepted_by is not None:
+    if reason.protected:
+        told.append(plain(f"  protected by this gateway's settings: {reason.excepted_by}"))
+    elif reason.excepted_by is not None:
         told.append(plain(f"  excepted by {reason.excepted_by} in {reason.excepted_at}"))
     since = "" if reason.since is None else f"; acts here since {shown(reason.since, reason.start)}"
     until = "no end is set" if reason.until is None else f"until {shown(reason.until.epoch, reason.until)}"

@@ -65,7 +65,11 @@ class Rails:
     @property
     def ranges(self) -> tuple[Ranges, ...]:
         """The protected addresses in bulk."""
-        return to_ranges(((each.span, 1) for each in self.protected), "settings")
+        return to_ranges(((each.span, 1) for each in self.protected), SETTINGS)
+
+
+#: What messages call the place of protected addresses that were carved out.
+SETTINGS = "settings"
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +115,7 @@ class Judge:
             return
         for protected in self.rails.protected:
             family = protected.span.family
-            one = merge(family, to_ranges([(protected.span, 1)], "settings"))
+            one = merge(family, to_ranges([(protected.span, 1)], SETTINGS))
             met = intersect(without(one, merge(family, policy.exceptions.prefixes)), _named(policy, family))
             if len(met):
                 more = f" and {len(met) - SHOWN:,} more" if len(met) > SHOWN else ""

@@ -7,6 +7,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
+from gatewrit.compile.rails import SETTINGS
+
 if TYPE_CHECKING:
     from gatewrit.engine.snapshot import Enforcement
     from gatewrit.policy.model import Direction, Instant, Order
@@ -76,6 +78,11 @@ class Reason:
     suspended_until: int | None = None
     packets: int | None = None
     bytes: int | None = None
+
+    @property
+    def protected(self) -> bool:
+        """Whether it isn't the order itself that excepts the address, but the settings that protect it."""
+        return self.excepted_at is not None and self.excepted_at.startswith(f"{SETTINGS}:")
 
 
 @dataclass(frozen=True, slots=True)
