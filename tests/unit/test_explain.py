@@ -165,6 +165,23 @@ def test_partly() -> None:
     assert sentence(answer).startswith("Partly: of 206.51.26.33, TCP port 3101 is blocked (rejected) since 2015-12-31")
 
 
+def test_each_of_several_orders_has_its_own_end() -> None:
+    """The first to end doesn't end the block."""
+    short = Effective(Instant(1451502000, ""), Instant(1451700000, "2016-01-02T02:00:00Z"))
+    other = replace(shutdown(), id="urgent", effective=short, block=replace(shutdown().block, action=Action.DROP))
+    told = sentence(ask([shutdown(), other], BES, NOW))
+    assert told == (
+        "Yes: TCP port 3101 of 206.51.26.33 is blocked (dropped) by 2 orders: "
+        f"that of {PTA.replace('bes-shutdown', 'urgent')} drops it since 2015-12-30 19:00 UTC, "
+        "it ends at 2016-01-02 02:00 UTC; "
+        f"that of {PTA} rejects it since 2015-12-31 00:00 PKT (2015-12-30 19:00 UTC), "
+        "no end is set, review due 2016-03-01."
+    )
+    assert sentence(ask([shutdown(), other], replace(BES, port=None, protocol=None), NOW)).startswith(
+        "Partly: some of 206.51.26.33 is blocked (dropped) by 2 orders: that of "
+    )
+
+
 def test_no() -> None:
     answer = ask([shutdown()], replace(BES, port=443), NOW)
     assert sentence(answer) == "No: TCP port 443 of 206.51.26.33 is not blocked here: no order covers it."

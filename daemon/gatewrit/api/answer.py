@@ -76,21 +76,53 @@ def _is(answer: Answer) -> str:
 
 
 def _blocked(answer: Answer, blocking: Sequence[Reason]) -> str:
-    first = blocking[0]
-    done = _DONE[answer.verdict]
-    since = "" if first.since is None else f" since {shown(first.since, first.start)}"
-    end = "no end is set" if first.until is None else f"it ends at {shown(first.until.epoch, first.until)}"
-    review = "" if first.review_by is None else f", review due {day(first.review_by)}"
-    orders = " and of ".join(_order(each) for each in blocking[:_NAMED])
-    more = f" and {len(blocking) - _NAMED} more" if len(blocking) > _NAMED else ""
-    subject = subject_of(answer)
+    if len(blocking) > 1:
+        return _blocked_by_several(answer, blocking)
+    (reason,) = blocking
+    since = "" if reason.since is None else f" since {shown(reason.since, reason.start)}"
+    how = f"{_is(answer)} blocked ({_DONE[answer.verdict]}){since} by order of {_order(reason)}{_limits(reason)}"
+    terms = _terms(answer, reason)
     if answer.partly:
-        reach = list(dict.fromkeys(port for each in blocking for port in each.reach))
-        ports = ", ".join(reach[:_PORTS_NAMED]) + (", …" if len(reach) > _PORTS_NAMED else "")
-        limits = "; ".join(dict.fromkeys(limit for each in blocking for limit in each.limits))
-        part = f"{ports} {_is(answer)} blocked ({done})" + (f" {limits}" if limits else "")
-        return f"Partly: of {subject}, {part}{since} by order of {orders}{more}; {end}{review}."
-    return f"Yes: {subject} {_is(answer)} blocked ({done}){since} by order of {orders}{more}; {end}{review}."
+        return f"Partly: of {subject_of(answer)}, {_ports(reason)} {how}; {terms}."
+    return f"Yes: {subject_of(answer)} {how}; {terms}."
+
+
+def _blocked_by_several(answer: Answer, blocking: Sequence[Reason]) -> str:
+    """Say of each order what it does, since when and until when: nobody may read one order's end as the other's."""
+    verbs = {
+        Verdict.DROP: "dropped" if answer.past else "drops",
+        Verdict.REJECT: "rejected" if answer.past else "rejects",
+    }
+    clauses = []
+    for reason in blocking[:_NAMED]:
+        since = "" if reason.since is None else f" since {shown(reason.since, reason.start)}"
+        what = _ports(reason) if answer.partly else "it"
+        clause = (
+            f"that of {_order(reason)} {verbs[reason.verdict]} {what}{_limits(reason)}{since}, {_terms(answer, reason)}"
+        )
+        clauses.append(clause)
+    more = f"; and {len(blocking) - _NAMED} more" if len(blocking) > _NAMED else ""
+    told = f"{_is(answer)} blocked ({_DONE[answer.verdict]}) by {len(blocking)} orders: {'; '.join(clauses)}{more}."
+    if answer.partly:
+        return f"Partly: some of {subject_of(answer)} {told}"
+    return f"Yes: {subject_of(answer)} {told}"
+
+
+def _terms(answer: Answer, reason: Reason) -> str:
+    """Say until when an order is in force, and when somebody looks at it again."""
+    review = "" if reason.review_by is None else f", review due {day(reason.review_by)}"
+    if reason.until is None:
+        return f"no end {'was' if answer.past else 'is'} set{review}"
+    end = shown(reason.until.epoch, reason.until)
+    return (f"its end was set for {end}" if answer.past else f"it ends at {end}") + review
+
+
+def _ports(reason: Reason) -> str:
+    return ", ".join(reason.reach[:_PORTS_NAMED]) + (", …" if len(reason.reach) > _PORTS_NAMED else "")
+
+
+def _limits(reason: Reason) -> str:
+    return "".join(f", {limit}" for limit in reason.limits)
 
 
 def _passing(answer: Answer) -> str:
@@ -167,9 +199,8 @@ def _reason(reason: Reason) -> list[str]:
     state = reason.standing.value if reason.standing is not Standing.ACTS else reason.verdict.value
     told = [plain(f"{reason.id} (revision {reason.revision}), {state}: {reason.title}")]
     told.append(plain(f"  ordered by {reason.order.authority}, {reason.order.reference}"))
-    ports = ", ".join(reason.reach[:_PORTS_NAMED]) + (", …" if len(reason.reach) > _PORTS_NAMED else "")
     way = {"to": "packets to it", "from": "packets from it", "both": "packets to and from it"}[reason.direction.value]
-    told.append("; ".join([f"  judges {way}: {ports}", *(plain(limit) for limit in reason.limits)]))
+    told.append("; ".join([f"  judges {way}: {_ports(reason)}", *(plain(limit) for limit in reason.limits)]))
     told.append(plain(f"  the address is in {reason.place}"))
     if reason.protected:
         told.append(plain(f"  protected by this gateway's settings: {reason.excepted_by}"))
