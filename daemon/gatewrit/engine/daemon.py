@@ -300,7 +300,7 @@ class Daemon:
         now, name = self._time.now(), request.policy or ""
         forget = request.verb == "forget"
         if forget:
-            reading = await asyncio.to_thread(read_directory, self._config.policies)
+            reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading)
             check_gone(name, reading, self._kept, self._tally.totals, now)
         known = {each: kept.document for each, kept in self._kept.items()}
         book, acts = byhand.write_down(self._hand.book, request, known, now)
