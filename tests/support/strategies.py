@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
+from gatewrit.compile.cells import DEFAULT_SIZES, Sizes
 from gatewrit.policy.model import (
     IPV4_DTYPE,
     IPV6_DTYPE,
@@ -58,6 +59,14 @@ INTERFACES = ["gi0", "gi1", "gi10", "g", "ppp0", "vrf-red", "vrf-blue"]
 PATTERNS = [*INTERFACES, "gi*", "gi1*", "g*", "vrf-*", "nowhere0"]
 MASTERS = {"vrf-red": ("gi0", "ppp0"), "vrf-blue": ("gi1",)}
 INSTANTS = [1000, 2000, 3000, 4000]
+#: So that a handful of ranges takes every shape that a million does: blocks, hashes, guards, sets of one verdict.
+SIZES = [
+    DEFAULT_SIZES,
+    Sizes(plain=0, block=1000, hashed=1, bulk=1, ports=0),
+    Sizes(plain=0, block=2, hashed=1, bulk=2, ports=3),
+    Sizes(plain=1, block=3, hashed=2, bulk=1000, ports=1),
+    Sizes(plain=0, block=1, hashed=1000, bulk=1000, ports=0),
+]
 
 
 def addresses(family: Family) -> st.SearchStrategy[int]:
@@ -170,6 +179,11 @@ def policy(
         meaning=name,
         place=PLACE,
     )
+
+
+def services_of(name: str, parts: Iterable[Ranges], transports: Iterable[Transport]) -> Service:
+    """Make a service of one endpoint."""
+    return Service(name, name, (Endpoint(tuple(parts), tuple(transports), PLACE),), name, PLACE)
 
 
 def simple(name: str, entries: Iterable[str], transports: Iterable[Transport], **options: object) -> Policy:

@@ -27,6 +27,7 @@ from support.strategies import (
     INSTANTS,
     INTERFACES,
     MASTERS,
+    SIZES,
     TOPS,
     addresses,
     policies,
@@ -39,6 +40,7 @@ from support.strategies import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gatewrit.compile.cells import Sizes
     from gatewrit.compile.render import Compiled
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.transaction import Actual
@@ -271,16 +273,24 @@ def prefixes(texts: Sequence[str]) -> tuple[Ranges, ...]:
 
 
 @settings(max_examples=300)
-@given(policy_sets(conditions=True), st.sampled_from(HOOKS), st.sampled_from([0, *INSTANTS]), surroundings, st.data())
+@given(
+    policy_sets(conditions=True),
+    st.sampled_from(HOOKS),
+    st.sampled_from([0, *INSTANTS]),
+    surroundings,
+    st.sampled_from(SIZES),
+    st.data(),
+)
 def test_the_rules_do_to_every_packet_what_the_policies_say(
     made: list[Policy],
     hooks: tuple[HookName, ...],
     compiled_at: int,
     here: tuple[list[str], Surroundings],
+    sizes: Sizes,
     data: st.DataObject,
 ) -> None:
     nat64, around = here
-    compiled = compile_policies(made, compiled_at, hooks, -10, around)
+    compiled = compile_policies(made, compiled_at, hooks, -10, around, sizes)
     actual = load(compiled)
     sent = data.draw(st.lists(st.tuples(packets(nat64), st.integers(0, 4500)), min_size=20, max_size=40))
     for packet, later in sent:

@@ -102,6 +102,25 @@ class Condition:
         return self.within or any(len(spans) for spans in self.sources.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """From how much on the address look-up takes which shape; other values serve tests, not gateways.
+
+    `plain`: so many ranges stand in one interval map. `block`: so many ranges at most, about, share a block. `hashed`:
+    from so many prefixes of one length on they get a hash. `bulk`: from so many ranges on a verdict gets sets of its own.
+    `ports`: so many parts of the port space are told apart by rules, more of them by a map.
+    """
+
+    plain: int = 256
+    block: int = 16384
+    hashed: int = 64
+    bulk: int = 1024
+    ports: int = 3
+
+
+DEFAULT_SIZES = Sizes()
+
+
 @dataclass(slots=True)
 class Draft:
     """The ruleset while it grows; one object is added once, whoever needs it.
@@ -112,6 +131,7 @@ class Draft:
     now: int
     policies: Mapping[str, Policy]
     conditions: Mapping[str, Condition]
+    sizes: Sizes = DEFAULT_SIZES
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     counters: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewrit.compile.cells import FAMILIES, Condition, add_ladder, digest_name, label
+from gatewrit.compile.lookup import Ranges, add_lookup
 from gatewrit.compile.nat64 import spread
 from gatewrit.compile.segments import coalesce, segment, subtract
 from gatewrit.kernel.elements import Elements, Verdict
@@ -20,14 +21,14 @@ from gatewrit.kernel.ruleset import IFNAME, ByMap, Chain, Rule, SetSpec
 from gatewrit.policy.model import Direction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from gatewrit.compile.cells import Draft, End
     from gatewrit.compile.dispatch import Cell
     from gatewrit.compile.spans import Spans
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.kernel.ruleset import Field
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
 
 
 def condition(policy: Policy, around: Surroundings) -> Condition | None:
@@ -140,25 +141,19 @@ def _by_source(draft: Draft, end: End, ids: Cell) -> Verdict:
     def target(inside: Iterable[str]) -> Verdict:
         return add_ladder(draft, end, tuple(sorted(usual ^ {*inside})))
 
+    usually = target(())
     rules = []
     for family, field in zip(FAMILIES, end.others, strict=True):
-        map_ = _source_map(draft, f"{name}.ip{family}", family, limited, target)
-        rules += [Rule((ByMap((field,), map_),))] if map_ else []
-    _finish(draft, name, rules, target(()), ids)
+        # Subscribers with whom not the usual policies mean a packet.
+        cut = segment(family, [draft.conditions[policy].sources[family] for policy in limited])
+        ways = [target(limited[owner] for owner in owners) for owners in cut.owners]
+        verdicts = sorted(set(ways))
+        place = {way: at for at, way in enumerate(verdicts)}
+        if len(cut):
+            ranges = Ranges(family, *coalesce(cut, np.array([place[way] for way in ways], np.int64)))
+            rules.append(add_lookup(draft, f"{name}.ip{family}", field, ranges, verdicts, usually))
+    _finish(draft, name, rules, usually, ids)
     return Verdict("goto", name)
-
-
-def _source_map(
-    draft: Draft, name: str, family: Family, limited: list[str], target: Callable[[Iterable[str]], Verdict]
-) -> str | None:
-    """Add the map of one family's addresses where not the usual policies mean a packet; None if it would be empty."""
-    cut = segment(family, [draft.conditions[policy].sources[family] for policy in limited])
-    if not len(cut):
-        return None
-    ways = [target(limited[owner] for owner in owners) for owners in cut.owners]
-    verdicts = sorted(set(ways))
-    label_of = np.array([verdicts.index(way) for way in ways], np.int64)
-    return draft.add_map(name, family, coalesce(cut, label_of), verdicts)
 
 
 def _finish(draft: Draft, name: str, rules: list[Rule], usual: Verdict, ids: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from gatewrit.compile.cells import FAMILIES, digest_name, label
 from gatewrit.compile.conditions import add_cell
 from gatewrit.compile.dispatch import dispatch, union
+from gatewrit.compile.lookup import Ranges, add_lookup
 from gatewrit.compile.segments import coalesce, segment
 from gatewrit.kernel import expressions
 from gatewrit.kernel.elements import Elements, Verdict
@@ -23,6 +24,7 @@ from gatewrit.kernel.ruleset import (
     Chain,
     InSet,
     LaterFragment,
+    PortIs,
     Rule,
     SetSpec,
     Unfragmented,
@@ -56,25 +58,26 @@ Owner = tuple[str, "Transport", Direction]
 def judge(draft: Draft, end: End, spans: Mapping[Family, Mapping[Owner, Spans]]) -> bool:
     """Add all that judges one end of a packet; False if no policy judges it.
 
-    A packet whose port some policy limits is looked up in the full maps, any other only in those of the policies that
-    no port limits: so a million addresses behind one port cost the other ports nothing.
+    A packet whose port some policy limits is looked up where such policies name addresses, and only then, as any other
+    packet is, where the rest do: so a million addresses behind one port cost the other ports nothing, and none of them
+    stands in two maps unless both kinds of policies name it.
 
     A later fragment has no ports, but the kernel's quick way to load them takes whatever stands there
     (nft_payload_fast_eval in net/netfilter/nf_tables_core.c, as of 6.18): it is told apart behind the gate.
     """
     views = [_View.of(end, family, spans[family]) for family in FAMILIES]
     ports = union(part for view in views for part in view.ports)
-    portless = [Rule((ByMap((view.address,), name),)) for view in views if (name := view.add_map(draft, ported=False))]
+    onward = Verdict("return")
+    portless = [rule for view in views if (rule := view.add_map(draft, onward, ported=False))]
     rules = portless
     if ports:
-        onward = Verdict("return")
         if portless:
             onward = Verdict("goto", f"{end.name}.any-port")
             draft.chains[f"{end.name}.any-port"] = Chain(f"{end.name}.any-port", tuple(portless))
             rules = [Rule((onward,))]
-        maps = [(view, name) for view in views if (name := view.add_map(draft, ported=True))]
-        full = [Rule((LaterFragment(_NFPROTO[view.family]), onward), "no ports") for view, _ in maps if view.ports]
-        full += [Rule((ByMap((view.address,), name),)) for view, name in maps]
+        maps = [(view, rule) for view in views if (rule := view.add_map(draft, onward, ported=True))]
+        full = [Rule((LaterFragment(_NFPROTO[view.family]), onward), "no ports") for view, _ in maps]
+        full += [*(rule for _, rule in maps), *rules] if portless else [rule for _, rule in maps]
         gate = _port_set(draft, f"{end.name}.ports", [(part, None) for part in ports], verdicts=False)
         draft.chains[f"{end.name}.ports"] = Chain(f"{end.name}.ports", tuple(full))
         rules = [Rule((InSet((L4PROTO, end.port), gate), Verdict("goto", f"{end.name}.ports"))), *rules]
@@ -106,18 +109,25 @@ class _View:
     def ports(self) -> list[PortRange]:
         return [part for each in self.dispatches for part, _ in each.ports]
 
-    def add_map(self, draft: Draft, *, ported: bool) -> str | None:
-        """Add the map from addresses to the chains that judge them, and those chains; None if it would be empty."""
-        ported = ported and bool(self.ports)
-        wanted = [each if ported else each.portless for each in self.dispatches]
-        names = [_add_class(draft, self.end, self.family, each) if each.cells else None for each in wanted]
+    def add_map(self, draft: Draft, miss: Verdict, *, ported: bool) -> Rule | None:
+        """Add the look-up of the addresses that policies with ports name, or of those that others name.
+
+        Gives the rule that asks; None if there are no such addresses.
+        """
+        if ported:
+            wanted = [each if each.ports else None for each in self.dispatches]
+        else:
+            wanted = [each.portless if each.portless.cells else None for each in self.dispatches]
+        names = [each and _add_class(draft, self.end, self.family, each) for each in wanted]
         targets = sorted({name for name in names if name})
         if not targets:
             return None
-        index = np.array([targets.index(name) if name else -1 for name in names], np.int64)
+        place = {name: at for at, name in enumerate(targets)}
+        index = np.array([place[name] if name else -1 for name in names], np.int64)
         verdicts = tuple(Verdict("goto", name) for name in targets)
         name = f"{self.end.name}{self.family}" + ("" if ported else ".any-port")
-        return draft.add_map(name, self.family, coalesce(self.segments, index), verdicts)
+        ranges = Ranges(self.family, *coalesce(self.segments, index))
+        return add_lookup(draft, name, self.address, ranges, verdicts, miss)
 
 
 def _add_class(draft: Draft, end: End, family: Family, each: Dispatch) -> str:
@@ -135,7 +145,11 @@ def _add_class(draft: Draft, end: End, family: Family, each: Dispatch) -> str:
         rules.append((InSet((ICMPV6_TYPE,), exempt), Unfragmented(), Verdict("return")))
     if each.ports:
         verdicts = [(part, add_cell(draft, end, cell)) for part, cell in each.ports]
-        rules.append((ByMap((L4PROTO, end.port), _port_set(draft, f"{name}.ports", verdicts, verdicts=True)),))
+        if len(verdicts) <= draft.sizes.ports:
+            # No map of its own: with ten thousand dispatches the kernel looks for each by walking a list of all.
+            rules += [(PortIs(part.protocol, end.port, part.first, part.last), way) for part, way in verdicts]
+        else:
+            rules.append((ByMap((L4PROTO, end.port), _port_set(draft, f"{name}.ports", verdicts, verdicts=True)),))
     if each.protocols:
         numbers = [(_number(number, family), add_cell(draft, end, cell)) for number, cell in each.protocols]
         elements = Elements.of(1, [(bytes([number]), bytes([number]), verdict) for number, verdict in numbers])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.compile.cells import FAMILIES, FROM, FROM_EARLY, KEYS, TO, Draft, keys_of, label
+from gatewrit.compile.cells import DEFAULT_SIZES, FAMILIES, FROM, FROM_EARLY, KEYS, TO, Draft, Sizes, keys_of, label
 from gatewrit.compile.conditions import condition
 from gatewrit.compile.ladder import pending
 from gatewrit.compile.nat64 import spread
@@ -63,6 +63,7 @@ def compile_policies(
     hooks: Sequence[HookName],
     priority: int,
     around: Surroundings = ALONE,
+    sizes: Sizes = DEFAULT_SIZES,
 ) -> Compiled:
     """Compile all policies that act now or later into one ruleset, as it should stand at `now` (epoch seconds).
 
@@ -73,7 +74,7 @@ def compile_policies(
     by_id = sorted(policies, key=lambda policy: policy.id)
     chosen = {policy.id: policy for policy in by_id if pending(policy, now)}
     conditions = {name: found for name, policy in chosen.items() if (found := condition(policy, around))}
-    draft = Draft(now, chosen, conditions)
+    draft = Draft(now, chosen, conditions, sizes)
     spans = {family: _spans(family, chosen.values(), around) for family in FAMILIES}
     needed = {end for hook in hooks for end in _HOOK_ENDS[hook]}
     judged = [end for end in (FROM, FROM_EARLY, TO) if end in needed and judge(draft, end, spans)]

@@ -1,0 +1,161 @@
+"""Ranges to prefixes in bulk, both families in one form.
+
+An address is held left-aligned in 128 bits, as two arrays of 64 (`Bits`): an IPv4 address is the top 32 of them. So a
+prefix of length n is the same n leading bits in either family, and everything here is done once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatewrit.compile.spans import Addresses
+    from gatewrit.policy.model import Family
+
+    Words = NDArray[np.uint64]
+    Lengths = NDArray[np.int64]
+
+WIDTHS: dict[Family, int] = {4: 32, 6: 128}
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ONE, _HALF = np.uint64(1), np.uint64(32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bits:
+    """Left-aligned addresses: `high` and `low` 64 bits, shape (n,) each."""
+
+    high: Words
+    low: Words
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def take(self, chosen: Any) -> Bits:
+        """Give those that an index, slice or mask chooses."""
+        return Bits(self.high[chosen], self.low[chosen])
+
+    def field(self, begin: int, width: int) -> Words:
+        """Give the `width` (at most 63) bits that follow the first `begin` ones, as numbers."""
+        end = begin + width
+        mask = np.uint64((1 << width) - 1)
+        if end <= 64:
+            return self.high >> np.uint64(64 - end) & mask if width else np.zeros_like(self.high)
+        low = self.low >> np.uint64(128 - end)
+        if begin >= 64:
+            return low & mask
+        return (self.high << np.uint64(end - 64) | low) & mask
+
+    def addresses(self, family: Family) -> Addresses:
+        """Give them as addresses of their family again."""
+        if family == 4:
+            return (self.high >> _HALF).astype(IPV4_DTYPE)
+        found = np.empty(len(self), IPV6_DTYPE)
+        found["hi"], found["lo"] = self.high, self.low
+        return found
+
+
+def joined(parts: list[Bits]) -> Bits:
+    """Put several one after the other."""
+    return Bits(np.concatenate([each.high for each in parts]), np.concatenate([each.low for each in parts]))
+
+
+def starts_of(family: Family, addresses: Addresses) -> Bits:
+    """Align addresses that begin a range."""
+    if family == 4:
+        return Bits(addresses.astype(np.uint64) << _HALF, np.zeros(len(addresses), np.uint64))
+    return Bits(np.ascontiguousarray(addresses["hi"]), np.ascontiguousarray(addresses["lo"]))
+
+
+def ends_of(family: Family, addresses: Addresses) -> Bits:
+    """Align addresses that end a range: all that begins with an IPv4 address belongs to it."""
+    if family == 4:
+        high = addresses.astype(np.uint64) << _HALF | np.uint64(0xFFFFFFFF)
+        return Bits(high, np.full(len(addresses), _ONES))
+    return starts_of(family, addresses)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefixes:
+    """Prefixes: where each begins, its length, and the index of the range that it is a part of."""
+
+    start: Bits
+    length: Lengths
+    index: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
+def prefixes(first: Bits, last: Bits, most: int) -> tuple[Prefixes, NDArray[np.bool_]]:
+    """Cut each range into the fewest prefixes, and say which ranges would need more than `most`: those are left out."""
+    index = np.arange(len(first))
+    ragged = np.zeros(len(first), np.bool_)
+    found: list[tuple[Bits, Lengths, NDArray[np.intp]]] = []
+    for _ in range(most):
+        if not len(index):
+            break
+        size = np.minimum(_zeros_behind(first), _size(first, last))
+        found.append((first, 128 - size, index))
+        end = _last_of(first, size)
+        more = (end.high != last.high) | (end.low != last.low)
+        first, last, index = after(end.take(more)), last.take(more), index[more]
+    ragged[index] = True
+    if not found:
+        return Prefixes(first, np.zeros(0, np.int64), index), ragged
+    start = joined([each for each, _, _ in found])
+    length, whose = (np.concatenate([part[at] for part in found]) for at in (1, 2))
+    kept = ~ragged[whose]
+    return Prefixes(start.take(kept), length[kept], whose[kept]), ragged
+
+
+def _log2(values: Words) -> Lengths:
+    """Give the place of the highest bit that is set; values aren't zero."""
+    place = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
+    # The conversion rounds: what is just below a power of two may have become it.
+    over = (place > 63) | (_ONE << np.minimum(place, 63).astype(np.uint64) > values)
+    return place - over
+
+
+def _zeros_behind(bits: Bits) -> Lengths:
+    """Count the zero bits at the end; 128 for zero."""
+    low = _log2(np.where(bits.low == 0, _ONE, bits.low & (~bits.low + _ONE)))
+    high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
+    return np.where(bits.low != 0, low, np.where(bits.high != 0, 64 + high, 128))
+
+
+def _size(first: Bits, last: Bits) -> Lengths:
+    """Give n of the largest 2**n that isn't more than the number of addresses in each range."""
+    low = last.low - first.low
+    high = last.high - first.high - (last.low < first.low)
+    # One more than the difference: a run of ones becomes the power of two after it.
+    count = low + _ONE
+    carry = high + (count == 0)
+    whole = (count == 0) & (carry == 0)
+    sizes = np.where(carry != 0, 64 + _log2(np.maximum(carry, _ONE)), _log2(np.maximum(count, _ONE)))
+    return np.where(whole, 128, sizes)
+
+
+def _last_of(first: Bits, size: Lengths) -> Bits:
+    """Give the last address of each aligned 2**size."""
+    low = np.where(size >= 64, _ONES, (_ONE << np.minimum(size, 63).astype(np.uint64)) - _ONE)
+    above = np.clip(size - 64, 0, 63).astype(np.uint64)
+    high = np.where(size >= 128, _ONES, (_ONE << above) - _ONE)
+    return Bits(first.high | high, first.low | low)
+
+
+def after(bits: Bits) -> Bits:
+    """Give the addresses after these, none of which is the very last."""
+    low = bits.low + _ONE
+    return Bits(bits.high + (low == 0), low)
+
+
+def before(bits: Bits) -> Bits:
+    """Give the addresses before these, none of which is the very first."""
+    return Bits(bits.high - (bits.low == 0), bits.low - _ONE)
