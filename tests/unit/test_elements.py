@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.kernel import expressions, wire
-from gatewrit.kernel.elements import LIST_BYTES, Elements, Verdict, decode, decode_verdict, encode, encode_verdict
+from gatewrit.kernel.codec import LIST_BYTES, decode, encode
+from gatewrit.kernel.elements import Elements, Verdict, decode_verdict, encode_verdict
 from gatewrit.kernel.expressions import (
     Byteorder,
     Cmp,
