@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.kernel import keys, wire
-from gatewrit.kernel.codec import ELEM_DATA, ELEM_FLAGS, ELEM_KEY, ELEM_KEY_END, decode, encode
+from gatewrit.kernel.codec import ELEM_DATA, ELEM_FLAGS, ELEM_KEY, ELEM_KEY_END, SUM_FACTOR, decode, encode
 from gatewrit.kernel.elements import Elements, Verdict, encode_verdict
 from support import singly
 
@@ -125,6 +125,26 @@ def test_damaged_bytes_are_an_error_or_read_as_one_by_one(kind: str, data: st.Da
 def test_what_no_set_of_ours_holds_is_refused(records: list[bytes], *, interval: bool) -> None:
     with pytest.raises(wire.WireError):
         decode([b"".join(records)], 4, interval=interval, concatenated=False)
+
+
+def test_a_last_element_out_of_step_is_seen() -> None:
+    one, two = record(bytes(4), None), record(b"\0\0\0\1", None, end=True)
+    with pytest.raises(wire.WireError):
+        decode([one + two + bytes([len(one) - 1]) + one[1:]], 4, interval=True, concatenated=False)
+
+
+def test_verdicts_with_equal_sums_are_told_apart() -> None:
+    words = np.array([0x7171717171717171, 0x7272727272727272], np.uint64)
+    alike = words + np.array([SUM_FACTOR, 2**64 - 1], np.uint64)
+    blobs = [
+        wire.nest(2, wire.be32(1, -4), wire.attr(2, name.tobytes()))
+        for name in (words, alike, words + np.uint64(1), words)
+    ]
+    keyed = [(wire.nest(ELEM_KEY, wire.attr(1, bytes([0, 0, 0, at]))), blob) for at, blob in enumerate(blobs)]
+    lists = [b"".join(wire.nest(1, key, wire.attr(ELEM_DATA | wire.NESTED, blob)) for key, blob in keyed)]
+    found = list(decode(lists, 4, interval=False, concatenated=False).rows())
+    assert found == list(singly.decode(lists, 4, interval=False, concatenated=False).rows())
+    assert len({verdict for _, _, verdict in found}) == 3
 
 
 def test_a_list_ends_where_its_message_ends() -> None:

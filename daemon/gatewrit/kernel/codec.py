@@ -36,6 +36,8 @@ INTERVAL_END = 1
 LIST_BYTES = 60_000
 #: In how many shapes the records of one length are looked for in one list, before the rest is taken one by one.
 _SHAPES = 8
+#: Verdicts are told apart by sums of their words, each times the next power of this odd number (modulo 2**64).
+SUM_FACTOR = 0x9E3779B97F4A7C15
 #: How many verdicts are told apart at a time.
 _BATCH = 100_000
 _LENGTH = Struct("=H")
@@ -232,7 +234,7 @@ class _Book:
         padded = np.zeros((len(blobs), -(-blobs.shape[1] // 8) * 8), np.uint8)
         padded[:, : blobs.shape[1]] = blobs
         # Sorting short sums is faster than sorting what they stand for; whether they do is then made sure of.
-        factors = np.arange(1, padded.shape[1] // 8 + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        factors = np.cumprod(np.full(padded.shape[1] // 8, SUM_FACTOR, np.uint64))
         _, at, which = np.unique(padded.view(np.uint64) @ factors, return_index=True, return_inverse=True)
         if not np.array_equal(blobs[at][which], blobs):
             return np.array([self._number(blob.tobytes()) for blob in blobs], np.int32)
