@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gatewrit.verify.addresses import Stretches
 
 if TYPE_CHECKING:
@@ -26,8 +24,7 @@ def stretches(parts: Iterable[Ranges], family: Family, nat64: Iterable[Ranges]) 
     if family == 4:
         return own
     four = Stretches.of_ranges(parts, 4)
-    spread = [own, *(_inside(four, *prefix) for prefix in _prefixes(nat64))]
-    return Stretches(np.concatenate([each.first for each in spread]), np.concatenate([each.last for each in spread]))
+    return Stretches.joined([own, *(_inside(four, *prefix) for prefix in _prefixes(nat64))])
 
 
 def _prefixes(nat64: Iterable[Ranges]) -> Iterator[tuple[int, int]]:

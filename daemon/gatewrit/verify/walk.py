@@ -9,24 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gatewrit.verify.reading import (
-    CountOn,
-    During,
-    Find,
-    Keep,
-    Names,
-    Refuse,
-    Say,
-    Unclear,
-)
 from gatewrit.verify.space import DESTINATION, INCOMING, MEMBER, OUTGOING, SOURCE, TIME, narrowed, span
+from gatewrit.verify.steps import CountOn, During, Find, Keep, Names, Refuse, Say, Unclear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatewrit.kernel.elements import Verdict
-    from gatewrit.verify.reading import Program, Step
+    from gatewrit.verify.reading import Program
     from gatewrit.verify.space import Box, Space
+    from gatewrit.verify.steps import Step
 
 #: The kernel nests no deeper (NFT_JUMP_STACK_SIZE), and refuses circles.
 _DEPTH = 16
@@ -68,7 +60,6 @@ class Walker:
     program: Program
     space: Space
     _tables: dict[Find, Rows] = field(default_factory=dict)
-    _maps: dict[tuple[int, str], dict[int, int]] = field(default_factory=dict)
 
     def walk(self, box: Box, chain: str, first: int = 0, last: int | None = None) -> Iterator[Leaf]:
         """Send a box through the rules `first` to before `last` of a base chain."""
@@ -162,15 +153,11 @@ class Walker:
 
     def _addresses(self, step: Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut by a set that is keyed by an address alone."""
-        dimension, elements = step.dimensions[0], self.program.sets[step.name].elements
-        key = (dimension, step.name)
-        if key not in self._maps:
-            classes = self.space.destinations if dimension == DESTINATION else self.space.sources
-            self._maps[key] = classes.by_label(step.name)
-        for label, mask in self._maps[key].items():
-            part = narrowed(box, dimension, mask)
-            if part is not None:
-                yield part, label >= 0, elements.verdicts[label] if label >= 0 and elements.verdicts else None
+        dimension, verdicts = step.dimensions[0], self.program.sets[step.name].elements.verdicts
+        classes = self.space.destinations if dimension == DESTINATION else self.space.sources
+        for label, among in classes.by_label(step.layer, box[dimension]):
+            part = (*box[:dimension], among, *box[dimension + 1 :])
+            yield part, label >= 0, verdicts[label] if label >= 0 and verdicts else None
 
     def _keys(self, step: Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut by a set of anything else, one part of the key after the other."""
