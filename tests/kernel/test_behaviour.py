@@ -13,7 +13,28 @@ from hypothesis import strategies as st
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.elements import Elements, Verdict
-from gatewrit.kernel.ruleset import IPV4, Chain, Counter, Rule, SetSpec
+from gatewrit.kernel.ruleset import (
+    DPORT,
+    IP6_DADDR,
+    IP6_SADDR,
+    IP_DADDR,
+    IP_SADDR,
+    IPV4,
+    IPV6,
+    PORT,
+    PROTOCOL,
+    SPORT,
+    ByMap,
+    Chain,
+    Counter,
+    InSet,
+    Masked,
+    PortIs,
+    Rule,
+    SetSpec,
+    Statement,
+    lower,
+)
 from gatewrit.kernel.socket import KernelError, NftSocket
 from gatewrit.kernel.transaction import (
     AddChain,
@@ -47,6 +68,7 @@ if TYPE_CHECKING:
     Run = Callable[[Work], None]
 
 MAP = SetSpec("m", (IPV4,), interval=True, verdicts=True)
+HASH = SetSpec("h", (IPV4,), interval=False, verdicts=True, size=2)
 
 
 async def with_socket(work: Work) -> None:
@@ -73,6 +95,7 @@ BASE: tuple[Operation, ...] = (
     AddChain(Chain("d", ())),
     AddCounter(Counter("k")),
     AddSet(MAP),
+    AddSet(HASH),
 )
 
 
@@ -99,6 +122,9 @@ def test_nothing_is_there_at_first(on: Run) -> None:
         ((AddElements(MAP, elements((5, 9))), AddElements(MAP, elements((6, 7)))), errno.EEXIST),
         ((DeleteElements(MAP, elements((1, 2))),), errno.ENOENT),
         ((AddElements(MAP, elements((1, 2))), DeleteChain("c")), errno.EBUSY),
+        ((AddElements(HASH, elements((1, 1))), AddElements(HASH, elements((1, 1)))), errno.EEXIST),
+        ((AddElements(HASH, elements((1, 1), (2, 2), (3, 3))),), errno.ENFILE),
+        ((AddElements(HASH, elements((1, 1), (2, 2))), AddElements(HASH, elements((3, 3)))), errno.ENFILE),
         ((AddRule("d", Rule((Verdict("jump", "c"),))), DeleteChain("c")), errno.EBUSY),
         ((AddRule("d", Rule((Verdict("goto", "nowhere"),))),), errno.ENOENT),
     ],
@@ -126,6 +152,68 @@ def test_it_says_what_it_holds(on: Run) -> None:
         assert actual.sets["m"].spec == MAP
         await kernel.commit(Transaction((DeleteElements(MAP, elements((3, 3), (0xFFFFFF00, 0xFFFFFFFF))),)))
         assert list((await kernel.read()).sets["m"].elements.rows()) == list(elements((1, 2)).rows())
+
+    on(work)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SetSpec("s", (IPV4,), interval=False, verdicts=False, size=1_000_000),
+        SetSpec("s", (IPV6,), interval=False, verdicts=True, comment="a", size=1),
+        SetSpec("s", (PROTOCOL, PORT), interval=False, verdicts=False, size=65536),
+        SetSpec("s", (PROTOCOL, PORT), interval=True, verdicts=True, size=100),
+        SetSpec("s", (PROTOCOL, PORT), interval=True, verdicts=True),
+    ],
+)
+def test_a_set_comes_back_with_the_size_that_it_was_made_with(on: Run, spec: SetSpec) -> None:
+    async def work(kernel: Kernel) -> None:
+        await kernel.commit(Transaction((AddTable(), AddSet(spec))))
+        assert (await kernel.read()).sets["s"].spec == spec
+
+    on(work)
+
+
+def test_a_full_set_takes_one_where_another_goes_first(on: Run) -> None:
+    async def work(kernel: Kernel) -> None:
+        await kernel.commit(Transaction((*BASE, AddElements(HASH, elements((1, 1), (2, 2))))))
+        swap = (DeleteElements(HASH, elements((1, 1))), AddElements(HASH, elements((3, 3))))
+        with pytest.raises(KernelError) as refused:
+            await kernel.commit(Transaction((swap[1], swap[0])))
+        assert refused.value.errno == errno.ENFILE
+        await kernel.commit(Transaction(swap))
+        assert list((await kernel.read()).sets["h"].elements.rows()) == list(elements((2, 2), (3, 3)).rows())
+
+    on(work)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        *(
+            (InSet((Masked(field, length),), name, inverted), Verdict("return"))
+            for field, name, lengths in ((IP_DADDR, "b4", (1, 24, 31)), (IP6_SADDR, "b6", (1, 32, 64, 127)))
+            for length in lengths
+            for inverted in (False, True)
+        ),
+        (ByMap((Masked(IP_SADDR, 9),), "v4"),),
+        (ByMap((Masked(IP6_DADDR, 48),), "v6"),),
+        (PortIs(6, DPORT, 3101, 3101), InSet((IP_DADDR,), "b4", inverted=True), Verdict("return")),
+        (PortIs(17, SPORT, 0, 65535), Verdict("drop")),
+        (PortIs(132, DPORT, 5060, 5061), ByMap((Masked(IP_DADDR, 24),), "v4")),
+    ],
+)
+def test_a_rule_comes_back_as_it_went(on: Run, statements: tuple[Statement, ...]) -> None:
+    async def work(kernel: Kernel) -> None:
+        sets = (
+            SetSpec(f"{letter}{family}", (key,), interval=False, verdicts=letter == "v", size=10)
+            for family, key in ((4, IPV4), (6, IPV6))
+            for letter in "bv"
+        )
+        rule = Rule(statements, "a comment")
+        await kernel.commit(Transaction((AddTable(), AddChain(Chain("c", ())), *map(AddSet, sets), AddRule("c", rule))))
+        (found,) = (await kernel.read()).chains["c"].rules
+        assert (found.expressions, found.comment) == (lower(rule), rule.comment)
 
     on(work)
 

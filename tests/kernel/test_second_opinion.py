@@ -10,6 +10,30 @@ from hypothesis import given, settings
 
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
+from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.ruleset import (
+    DPORT,
+    IP6_DADDR,
+    IP6_SADDR,
+    IP_DADDR,
+    IP_SADDR,
+    IPV4,
+    IPV6,
+    L4PROTO,
+    PORT,
+    PROTOCOL,
+    SPORT,
+    ByMap,
+    Chain,
+    Hook,
+    InSet,
+    Masked,
+    PortIs,
+    Rule,
+    Ruleset,
+    Set,
+    SetSpec,
+)
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.text import script
 from gatewrit.kernel.transaction import Transaction, diff, removal
@@ -17,7 +41,8 @@ from gatewrit.policy.model import Action, Direction, Transport
 from support.strategies import policy_sets, simple
 
 if TYPE_CHECKING:
-    from gatewrit.kernel.ruleset import Ruleset
+    from collections.abc import Callable
+
     from gatewrit.kernel.transaction import Actual
     from gatewrit.policy.model import Policy
     from lab import Namespace
@@ -66,24 +91,77 @@ def everything() -> list[Policy]:
     ]
 
 
-def test_our_script_loads_into_the_very_ruleset_that_we_enforce(namespace: Namespace) -> None:
-    compiled = compile_policies(everything(), 0, ("forward", "input", "output"), -10)
-    namespace.run(enforce, compiled.ruleset)
+def by_length() -> Ruleset:
+    """Give a ruleset of hashes looked up by masked addresses, as very large orders have it, for both families."""
+    c, keys = Verdict("goto", "c"), {4: (IP_DADDR, IP_SADDR, IPV4), 6: (IP6_DADDR, IP6_SADDR, IPV6)}
+    sets, rules = [], []
+    for family, (to, source, kind) in keys.items():
+        for length in (1, 8, 21, 24, 31) if family == 4 else (1, 29, 32, 64, 100, 112, 127):
+            # Every other block of this length, from the lowest to the highest there is.
+            keep = 8 * kind.length - length
+            rows = [
+                ((number << keep).to_bytes(kind.length, "big"),) * 2
+                for number in sorted({0, 1, 5 % (1 << length), (1 << length) - 1})
+            ]
+            for prefix, verdict in (("s", None), ("m", c)):
+                spec = SetSpec(f"{prefix}{family}.{length}", (kind,), False, verdict is not None, size=len(rows))
+                sets.append(Set(spec, Elements.of(kind.length, [(*row, verdict) for row in rows])))
+            name = f"{family}.{length}"
+            rules += [
+                Rule((InSet((Masked(to, length),), f"s{name}"), Verdict("jump", "c"))),
+                Rule((PortIs(6, DPORT, 3101, 3101), InSet((Masked(source, length),), f"s{name}", inverted=True), c)),
+                Rule((PortIs(17, SPORT, 5060, 5061), ByMap((Masked(to, length),), f"m{name}")), "a comment"),
+                Rule((ByMap((Masked(source, length),), f"m{name}"),)),
+            ]
+    ports = [
+        Rule((PortIs(protocol, field, first, last), Verdict("return")))
+        for protocol in (6, 17, 33, 132, 136)
+        for field in (DPORT, SPORT)
+        for first, last in ((0, 0), (0, 65535), (443, 443), (1024, 65535))
+    ]
+    pairs = SetSpec("pairs", (PROTOCOL, PORT), interval=False, verdicts=False, size=10)
+    ranges = SetSpec("ranges", (PROTOCOL, PORT), interval=True, verdicts=False, size=10)
+    key = bytes([6, 0, 0, 0, 0, 80, 0, 0])
+    sets += [Set(spec, Elements.of(8, [(key, key, None)])) for spec in (pairs, ranges)]
+    gate = (PortIs(6, DPORT, 80, 90), InSet((L4PROTO, DPORT), "pairs", inverted=True), c)
+    wide = (InSet((L4PROTO, DPORT), "ranges", inverted=True), c)
+    chains = (
+        Chain("forward", (Rule(gate), Rule(wide), *rules), Hook("forward", -10)),
+        Chain("c", tuple(ports)),
+    )
+    return Ruleset({chain.name: chain for chain in chains}, {each.spec.name: each for each in sets})
+
+
+def by_policies() -> Ruleset:
+    """Give the ruleset of policies that make use of whatever they can."""
+    return compile_policies(everything(), 0, ("forward", "input", "output"), -10).ruleset
+
+
+each_shape = pytest.mark.parametrize("make", [by_policies, by_length])
+
+
+@each_shape
+def test_our_script_loads_into_the_very_ruleset_that_we_enforce(
+    namespace: Namespace, make: Callable[[], Ruleset]
+) -> None:
+    desired = make()
+    namespace.run(enforce, desired)
     ours = namespace.check(LIST)
-    namespace.nft(script(compiled.ruleset))
+    namespace.nft(script(desired))
     assert namespace.check(LIST) == ours
-    assert namespace.run(remaining, compiled.ruleset) == ""
+    assert namespace.run(remaining, desired) == ""
 
 
-def test_what_nft_lists_loads_again(namespace: Namespace) -> None:
-    compiled = compile_policies(everything(), 0, ("forward", "input", "output"), -10)
-    namespace.run(enforce, compiled.ruleset)
+@each_shape
+def test_what_nft_lists_loads_again(namespace: Namespace, make: Callable[[], Ruleset]) -> None:
+    desired = make()
+    namespace.run(enforce, desired)
     utc = ["env", "TZ=UTC", *LIST]
     listed = namespace.check(utc)
     namespace.nft("flush ruleset")
     namespace.check(["env", "TZ=UTC", "nft", "-f", "-"], stdin=listed)
     assert namespace.check(utc) == listed
-    assert namespace.run(remaining, compiled.ruleset) == ""
+    assert namespace.run(remaining, desired) == ""
 
 
 def test_a_transaction_printed_is_a_transaction_done(namespace: Namespace) -> None:

@@ -174,6 +174,7 @@ def _add(old: Set, new: Elements) -> Set:
     rows.sort(key=lambda row: row[0])
     for before, after in pairwise(rows):
         _must(before[1] < after[0], errno.EEXIST)
+    _must(old.spec.size is None or len(rows) <= old.spec.size, errno.ENFILE)
     return Set(old.spec, Elements.of(old.elements.width, rows))
 
 

@@ -253,13 +253,13 @@ class _Machine:
                     case nf.Cmp(op, data, register):
                         start = _offset(register)
                         held = bytes(registers[start : start + len(data)])
-                        if not {nf.CMP_EQ: held == data, nf.CMP_NEQ: held != data, nf.CMP_LT: held < data}[op]:
+                        if not _holds(op, held, data):
                             return None
-                    case nf.Lookup(name, wants_verdict, register, _):
+                    case nf.Lookup(name, wants_verdict, register, flags):
                         found = self._look_up(name, registers, register)
-                        if found is None:
+                        if (found is None) is not bool(flags & nf.LOOKUP_INVERTED):
                             return None
-                        verdict = found[0] if wants_verdict else verdict
+                        verdict = found[0] if wants_verdict and found else verdict
                     case nf.CounterRef(name):
                         self.counted.append(name)
                     case nf.Immediate(said):
@@ -318,6 +318,17 @@ class _Machine:
             if _within(key, first, last, concatenated=len(self.actual.sets[name].spec.key) > 1):
                 return (verdict,)
         return None
+
+
+def _holds(op: int, held: bytes, data: bytes) -> bool:
+    return {
+        nf.CMP_EQ: held == data,
+        nf.CMP_NEQ: held != data,
+        nf.CMP_LT: held < data,
+        nf.CMP_LTE: held <= data,
+        nf.CMP_GT: held > data,
+        nf.CMP_GTE: held >= data,
+    }[op]
 
 
 def _port(number: int) -> bytes:

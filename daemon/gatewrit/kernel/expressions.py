@@ -13,7 +13,7 @@ from gatewrit.kernel.elements import Verdict, decode_verdict, encode_verdict
 
 META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO, META_TIME_NS, META_SDIFNAME = 6, 7, 15, 16, 30, 34
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
-CMP_EQ, CMP_NEQ, CMP_LT = 0, 1, 2
+CMP_EQ, CMP_NEQ, CMP_LT, CMP_LTE, CMP_GT, CMP_GTE = range(6)
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 IPPROTO_FRAGMENT, IPPROTO_ICMPV6 = 44, 58
 EXTHDR_PRESENT = 1
@@ -21,6 +21,8 @@ REJECT_TCP_RST, REJECT_ICMPX = 1, 2
 ICMPX_ADMIN_PROHIBITED = 3
 BYTEORDER_HTON = 1
 OBJECT_COUNTER = 1
+#: NFT_LOOKUP_F_INV: go on only if the key isn't in the set.
+LOOKUP_INVERTED = 1
 
 #: NFT_REG_1: the first 16-byte register; NFT_REG32_00 (8) and on are its 4-byte views, 8 being NFT_REG_1 itself.
 FIRST_REGISTER = 1
@@ -102,7 +104,7 @@ class ExtensionHeader:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """`[ lookup reg 1 set NAME ]`, with `dreg 0` where the element's verdict is taken."""
+    """`[ lookup reg 1 set NAME ]`, `dreg 0` to take the element's verdict; flags `0x1`: the key must be missing."""
 
     name: str
     verdict: bool = False

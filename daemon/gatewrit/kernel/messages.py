@@ -165,9 +165,12 @@ def _set(spec: SetSpec) -> bytes:
     ]
     if spec.verdicts:
         parts += [wire.be32(6, VERDICT_TYPE), wire.be32(7, 16)]
+    described = [] if spec.size is None else [wire.be32(1, spec.size)]
     if spec.interval and len(spec.key) > 1:
         fields = (wire.nest(1, wire.be32(1, part.length)) for part in spec.key)
-        parts.append(wire.nest(9, wire.nest(2, *fields)))
+        described.append(wire.nest(2, *fields))
+    if described:
+        parts.append(wire.nest(9, *described))
     userdata = _HOST_ORDER if spec.key == (IFNAME,) else b""
     userdata += _userdata(_SET_COMMENT, spec.comment) if spec.comment else b""
     parts.append(wire.attr(13, userdata) if userdata else b"")
@@ -287,7 +290,9 @@ def decode_set(parts: dict[int, bytes], dumped: Iterable[bytes]) -> Set | None:
         return None
     interval = bool(flags & SET_INTERVAL)
     comment = _find_comment(parts.get(13), _SET_COMMENT)
-    spec = SetSpec(wire.text(parts[2]), key, interval, bool(flags & SET_MAP), comment)
+    described = wire.attributes(parts.get(9, b""))
+    size = wire.number(described[1]) if 1 in described else None
+    spec = SetSpec(wire.text(parts[2]), key, interval, bool(flags & SET_MAP), comment, size)
     lists = (payload for message in dumped for kind, payload in wire.walk(message) if kind == 3)
     try:
         found = elements.decode(lists, key_length(key), interval=interval, concatenated=len(key) > 1)

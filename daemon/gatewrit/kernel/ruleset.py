@@ -7,6 +7,7 @@ A rule is a tuple of statements in nft's own vocabulary. `lower` gives the kerne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -64,11 +65,62 @@ IP_DADDR = Field("ip daddr", IPV4, nf.Payload(nf.NETWORK_HEADER, 16, 4), nf.NFPR
 IP6_SADDR = Field("ip6 saddr", IPV6, nf.Payload(nf.NETWORK_HEADER, 8, 16), nf.NFPROTO_IPV6)
 IP6_DADDR = Field("ip6 daddr", IPV6, nf.Payload(nf.NETWORK_HEADER, 24, 16), nf.NFPROTO_IPV6)
 ICMPV6_TYPE = Field("icmpv6 type", ICMPV6, nf.Payload(nf.TRANSPORT_HEADER, 0, 1), nf.NFPROTO_IPV6, nf.IPPROTO_ICMPV6)
+#: Protocols whose ports nft lists with the protocol's name: TCP, UDP, DCCP, SCTP, UDP-Lite.
+WITH_PORTS = frozenset({6, 17, 33, 132, 136})
 #: Interfaces by name; a packet without one has the empty name.
 IIFNAME = Field("iifname", IFNAME, nf.Meta(nf.META_IIFNAME))
 OIFNAME = Field("oifname", IFNAME, nf.Meta(nf.META_OIFNAME))
 #: The member through which a packet came into a VRF, whose device `iifname` then is. Only in input and forward.
 SDIFNAME = Field("meta sdifname", IFNAME, nf.Meta(nf.META_SDIFNAME))
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """The first `length` bits (1 to all but one) of an address field: `ip daddr & 255.255.255.0`.
+
+    A key of its own, alone: a set looked up by it holds addresses whose other bits are zero.
+    """
+
+    field: Field
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.field.type not in {IPV4, IPV6}:
+            raise ValueError(f"{self.field.nft} is no address, it can't be masked")
+        if not 0 < self.length < 8 * self.type.length:
+            raise ValueError(f"a mask of {self.length} bits for {self.field.nft}")
+
+    @property
+    def type(self) -> KeyType:
+        """The address's own type: what is left has its length."""
+        return self.field.type
+
+    @property
+    def load(self) -> nf.Meta | nf.Payload:
+        """How the address itself is loaded; the mask comes after it."""
+        return self.field.load
+
+    @property
+    def family(self) -> int | None:
+        """What must hold for the packet to have the address."""
+        return self.field.family
+
+    @property
+    def protocol(self) -> int | None:
+        """What else must hold: nothing for an address."""
+        return self.field.protocol
+
+    @property
+    def mask(self) -> bytes:
+        """The mask in network order, as long as the address."""
+        width = self.type.length
+        return (((1 << self.length) - 1) << (8 * width - self.length)).to_bytes(width, "big")
+
+    @property
+    def nft(self) -> str:
+        """How nft writes it."""
+        mask = IPv4Address(self.mask) if self.type is IPV4 else IPv6Address(self.mask)
+        return f"{self.field.nft} & {mask}"
 
 
 def padded(length: int) -> int:
@@ -81,19 +133,28 @@ def key_length(key: tuple[KeyType, ...]) -> int:
     return key[0].length if len(key) == 1 else sum(padded(part.length) for part in key)
 
 
+#: What a set or map is asked by: fields one after the other, or one address under a mask.
+Key = tuple[Field, ...] | tuple[Masked]
+
+
 @dataclass(frozen=True, slots=True)
 class InSet:
-    """Go on only if the packet's key is in the set: `meta l4proto . th dport @to.ports`."""
+    """Go on only if the packet's key is in the set, or with `inverted` if it isn't.
 
-    key: tuple[Field, ...]
+    `meta l4proto . th dport @to.ports`, `ip daddr & 255.255.255.0 != @to4.blocks`. A packet that has no such key at
+    all (another family) doesn't go on, inverted or not.
+    """
+
+    key: Key
     name: str
+    inverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ByMap:
     """Take the verdict that the map holds for the packet's key, if any: `ip daddr vmap @to.ip4`."""
 
-    key: tuple[Field, ...]
+    key: Key
     name: str
 
 
@@ -102,6 +163,26 @@ class ProtocolIs:
     """Go on only for this transport protocol: `meta l4proto tcp`."""
 
     protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortIs:
+    """Go on only for this transport protocol and these ports: `meta l4proto tcp th dport 5060-5061`.
+
+    `field` is DPORT or SPORT, `first` to `last` are inclusive. nft lists the two tests as one (`tcp dport 5060-5061`),
+    which it can't for a protocol that it has no header of: the listing would then lose the protocol.
+    """
+
+    protocol: int
+    field: Field
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if self.protocol not in WITH_PORTS:
+            raise ValueError(f"nft knows no ports of protocol {self.protocol}")
+        if self.field.type is not PORT or not 0 <= self.first <= self.last <= 65535:
+            raise ValueError(f"{self.field.nft} {self.first}-{self.last} are no ports")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +218,7 @@ class Reject:
     reset: bool
 
 
-Statement = InSet | ByMap | ProtocolIs | LaterFragment | Unfragmented | Before | Count | Reject | Verdict
+Statement = InSet | ByMap | ProtocolIs | PortIs | LaterFragment | Unfragmented | Before | Count | Reject | Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +258,19 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class SetSpec:
-    """A set (or, with `verdicts`, a verdict map) without its elements."""
+    """A set (or, with `verdicts`, a verdict map) without its elements.
+
+    `size` is the most elements that it can ever hold (the next one is refused with ENFILE). Without intervals the
+    kernel then takes the hash whose buckets are allocated once (nft_hash in net/netfilter/nft_set_hash.c), instead of
+    the one that grows, which takes several times as long to fill.
+    """
 
     name: str
     key: tuple[KeyType, ...]
     interval: bool
     verdicts: bool
     comment: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,15 +305,18 @@ def lower(rule: Rule) -> tuple[nf.Expression, ...]:
 
 def _lower(statement: Statement) -> Iterator[nf.Expression]:
     match statement:
-        case InSet(key, name):
+        case InSet(key, name, inverted):
             yield from _load(key)
-            yield nf.Lookup(name)
+            yield nf.Lookup(name, flags=nf.LOOKUP_INVERTED if inverted else 0)
         case ByMap(key, name):
             yield from _load(key)
             yield nf.Lookup(name, verdict=True)
         case ProtocolIs(protocol):
-            yield nf.Meta(nf.META_L4PROTO)
-            yield nf.Cmp(nf.CMP_EQ, bytes([protocol]))
+            yield from _protocol(protocol)
+        case PortIs(protocol, port, first, last):
+            yield from _protocol(protocol)
+            yield port.load
+            yield from _ports(first, last)
         case LaterFragment(nf.NFPROTO_IPV4):
             yield from _family(nf.NFPROTO_IPV4)
             yield nf.Payload(nf.NETWORK_HEADER, 6, 2)
@@ -252,17 +342,33 @@ def _lower(statement: Statement) -> Iterator[nf.Expression]:
             yield nf.Immediate(statement)
 
 
-def _load(key: tuple[Field, ...]) -> Iterator[nf.Expression]:
+def _load(key: Key) -> Iterator[nf.Expression]:
     """Load a key into consecutive registers, after making sure that the packet has such a header at all."""
     if key[0].family is not None:
         yield from _family(key[0].family)
     if key[0].protocol is not None:
-        yield nf.Meta(nf.META_L4PROTO)
-        yield nf.Cmp(nf.CMP_EQ, bytes([key[0].protocol]))
+        yield from _protocol(key[0].protocol)
     register = nf.FIRST_REGISTER
     for part in key:
         yield part.load.into(register)
+        if isinstance(part, Masked):
+            yield nf.Bitwise(part.mask, bytes(part.type.length), register)
         register = nf.next_register(register, padded(part.type.length))
+
+
+def _ports(first: int, last: int) -> Iterator[nf.Expression]:
+    """Compare a loaded port; nft 1.0.6 takes two comparisons for a range, the expression `range` only for `!=`."""
+    if first == last:
+        yield nf.Cmp(nf.CMP_EQ, first.to_bytes(2, "big"))
+    else:
+        yield nf.Cmp(nf.CMP_GTE, first.to_bytes(2, "big"))
+        yield nf.Cmp(nf.CMP_LTE, last.to_bytes(2, "big"))
+
+
+def _protocol(number: int) -> Iterator[nf.Expression]:
+    """Make sure of a packet's transport protocol."""
+    yield nf.Meta(nf.META_L4PROTO)
+    yield nf.Cmp(nf.CMP_EQ, bytes([number]))
 
 
 def _family(number: int) -> Iterator[nf.Expression]:

@@ -23,10 +23,11 @@ from gatewrit.kernel.ruleset import (
     Chain,
     Count,
     Counter,
-    Field,
     InSet,
+    Key,
     KeyType,
     LaterFragment,
+    PortIs,
     ProtocolIs,
     Reject,
     Rule,
@@ -82,6 +83,8 @@ def spec(value: SetSpec) -> list[str]:
     """Print what a set is, without its elements."""
     key = " . ".join(part.name for part in value.key)
     lines = [f"type {key} : verdict" if value.verdicts else f"type {key}"]
+    if value.size is not None:
+        lines.append(f"size {value.size}")
     if value.interval:
         lines.append("flags interval")
     if value.comment:
@@ -130,12 +133,15 @@ def _chain(value: Chain) -> list[str]:
 
 def _statement(statement: Statement) -> str:
     match statement:
-        case InSet(key, name):
-            return f"{_key(key)} @{name}"
+        case InSet(key, name, inverted):
+            return f"{_key(key)} {'!= ' if inverted else ''}@{name}"
         case ByMap(key, name):
             return f"{_key(key)} vmap @{name}"
         case ProtocolIs(protocol):
             return f"meta l4proto {_protocol(protocol)}"
+        case PortIs(protocol, port, first, last):
+            ports = str(first) if first == last else f"{first}-{last}"
+            return f"meta l4proto {_protocol(protocol)} {port.nft} {ports}"
         case LaterFragment(family):
             return "ip frag-off & 8191 != 0" if family == NFPROTO_IPV4 else "frag frag-off != 0"
         case Unfragmented():
@@ -150,7 +156,7 @@ def _statement(statement: Statement) -> str:
             return str(statement)
 
 
-def _key(key: tuple[Field, ...]) -> str:
+def _key(key: Key) -> str:
     return " . ".join(part.nft for part in key)
 
 
