@@ -29,62 +29,77 @@ _HALF = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretches:
-    """Address ranges in bulk, ends included: `first` and `last` are of shape (n, 2), the high and low 64 bits."""
+    """Address ranges in bulk, ends included.
+
+    `first` and `last` are of shape (1, n) for IPv4, and for IPv6 of shape (2, n): the high and the low 64 bits.
+    """
 
     first: Words
     last: Words
 
     def __len__(self) -> int:
-        return len(self.first)
+        return self.first.shape[1]
 
     @classmethod
     def of_ranges(cls, parts: Iterable[Ranges], family: Family) -> Stretches:
         """Take what a policy names of one family."""
-        own = [part for part in parts if part.family == family]
-        return cls.joined([cls(_words(part.first), _words(part.last)) for part in own])
-
-    @classmethod
-    def joined(cls, parts: Sequence[Stretches]) -> Stretches:
-        """Put several together, one after the other."""
-        none = np.zeros((0, 2), np.uint64)
-        return cls(
-            np.concatenate([none, *(part.first for part in parts)]),
-            np.concatenate([none, *(part.last for part in parts)]),
-        )
+        own = [cls(_words(part.first), _words(part.last)) for part in parts if part.family == family]
+        return cls.joined(own, family)
 
     @classmethod
     def of_keys(cls, first: NDArray[np.bytes_], last: NDArray[np.bytes_], width: int) -> Stretches:
         """Take the keys of one of the kernel's sets: big-endian bytes."""
-        return cls(_key_words(first, width), _key_words(last, width))
+        low = _key_words(first, width)
+        return cls(low, low if last is first else _key_words(last, width))
 
     @classmethod
-    def of_pairs(cls, pairs: Sequence[tuple[int, int]]) -> Stretches:
+    def of_pairs(cls, pairs: Sequence[tuple[int, int]], family: Family) -> Stretches:
         """Take plain integers."""
-        return cls(_integer_words([first for first, _ in pairs]), _integer_words([last for _, last in pairs]))
+        first, last = [first for first, _ in pairs], [last for _, last in pairs]
+        return cls(integer_words(first, family), integer_words(last, family))
 
-    def part(self, chosen: NDArray[np.bool_]) -> Stretches:
-        """Give some of them."""
-        return Stretches(self.first[chosen], self.last[chosen])
+    @classmethod
+    def joined(cls, parts: Sequence[Stretches], family: Family) -> Stretches:
+        """Put several of a family together, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        none = integer_words([], family)
+        return cls(
+            np.concatenate([none, *(part.first for part in parts)], axis=1),
+            np.concatenate([none, *(part.last for part in parts)], axis=1),
+        )
 
 
 def _words(values: NDArray[Any]) -> Words:
-    halves = (np.zeros(len(values), np.uint64), values) if values.dtype.names is None else (values["hi"], values["lo"])
-    return np.stack([half.astype(np.uint64) for half in halves], axis=1)
+    halves = (values,) if values.dtype.names is None else (values["hi"], values["lo"])
+    return np.array(halves, np.uint64)
 
 
 def _key_words(keys: NDArray[np.bytes_], width: int) -> Words:
-    words = np.ascontiguousarray(keys).view(">u4" if width == 4 else ">u8").astype(np.uint64)
-    return np.stack([np.zeros(len(keys), np.uint64), words], axis=1) if width == 4 else words.reshape(-1, 2)
+    words = np.ascontiguousarray(keys).view(">u4" if width == 4 else ">u8")
+    return np.ascontiguousarray(words.reshape(-1, 1 if width == 4 else 2).T, np.uint64)
 
 
 def following(addresses: Words) -> Words:
-    """Give the address after each; after the last of all comes zero."""
-    low = addresses[:, 1] + np.uint64(1)
-    return np.stack([addresses[:, 0] + (low == 0), low], axis=1)
+    """Give the address after each; the last of all must not be there."""
+    after = addresses.copy()
+    after[-1] += np.uint64(1)
+    if len(after) > 1:
+        after[0] += after[1] == 0
+    return after
 
 
-def _integer_words(values: Iterable[int]) -> Words:
-    return np.array([(value >> 64, value & _HALF) for value in values], np.uint64).reshape(-1, 2)
+def below(some: Words, others: Words) -> NDArray[np.bool_]:
+    """Say of each address whether it is below its counterpart."""
+    if len(some) == 1:
+        return some[0] < others[0]
+    return (some[0] < others[0]) | ((some[0] == others[0]) & (some[1] < others[1]))
+
+
+def integer_words(values: Iterable[int], family: Family) -> Words:
+    """Give integers as an array of addresses."""
+    rows = [list(values)] if family == 4 else zip(*((value >> 64, value & _HALF) for value in values), strict=True)
+    return np.array(list(rows), np.uint64).reshape(1 if family == 4 else 2, -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,13 +119,17 @@ class Layer:
         label = elements.verdict.astype(np.int64)
         if mask is None:
             return cls(stretches, label)
-        top = (1 << 8 * elements.width) - 1
-        (keep,), (rest,) = _integer_words([mask]), _integer_words([~mask & top])
+        family: Family = 4 if elements.width == 4 else 6
+        keep, rest = integer_words([mask], family), integer_words([~mask & TOPS[family]], family)
         first, last, up = stretches.first, stretches.last & keep, stretches.first | rest
-        exact = ((first & rest) == 0).all(axis=1)
-        held = exact | (up[:, 0] < last[:, 0]) | ((up[:, 0] == last[:, 0]) & (up[:, 1] < last[:, 1]))
-        begin = np.where(exact[:, None], first, following(up))
-        return cls(Stretches(begin[held], last[held] | rest), label[held])
+        exact = ((first & rest) == 0).all(axis=0)
+        # Between the bounds there is a value of the mask's only if the next one after the lower isn't beyond the upper.
+        held = exact | below(up, last)
+        if not held.all():
+            first, last, up = first[:, held], last[:, held], up[:, held]
+            exact, label = exact[held], label[held]
+        begin = first if exact.all() else np.where(exact, first, following(up))
+        return cls(Stretches(begin, last | rest), label)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

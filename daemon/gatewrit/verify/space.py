@@ -146,7 +146,7 @@ _LONGEST_NAME = 15
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """All packets of one family. (Without slots, so that what is asked for often is kept.)"""
+    """All packets of one family; without slots, so that what is asked for often is kept."""
 
     family: Family
     destinations: Classes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, following
+from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, below, following, integer_words
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -38,18 +38,16 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
     begin = int(bases[-1])
     whose = np.repeat(np.arange(begin, begin + len(names)), [len(each) for each in owners.values()])
     who = np.concatenate([*labels, whose.astype(np.int64), [begin + len(names)]])
-    cover = Stretches.joined([*parts, Stretches.of_pairs([(0, TOPS[family])])])
+    cover = Stretches.joined([*parts, Stretches.of_pairs([(0, TOPS[family])], family)], family)
     first, last = _examples(family, *_sums(family, cover, who))
-    sample, owner = _hits(family, first, cover, who)
     # By whom, and then by class.
-    order = np.lexsort((sample, owner))
-    sample, owner = sample[order], owner[order]
+    sample, owner = _hits(first, cover, who)
     bounds = np.searchsorted(owner, bases).tolist()
     held = {
         asking: Held(sample[low:high], owner[low:high] - base)
         for asking, base, low, high in zip(layers, bases.tolist(), bounds, bounds[1:], strict=False)
     }
-    covering: list[set[Hashable]] = [set() for _ in range(len(first))]
+    covering: list[set[Hashable]] = [set() for _ in range(first.shape[1])]
     for at, number in zip(sample[bounds[-1] :].tolist(), owner[bounds[-1] :].tolist(), strict=True):
         if number < begin + len(names):
             covering[at].add(names[number - begin])
@@ -60,35 +58,32 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
 def _sums(family: Family, cover: Stretches, who: Indices) -> tuple[Words, tuple[Words, Words]]:
     """Give all edges in order (each begins a stretch that runs to the next), and the two sums of weights there.
 
-    The edges are of shape (n, 2), the sums of shape (n,).
+    The sums are of shape (n,).
     """
     size = int(who.max()) + 1
+    # What covers the last address of all ends nowhere.
+    ends = (cover.last != integer_words([TOPS[family]], family)).any(axis=0)
+    edges = np.concatenate([cover.first, following(cover.last[:, ends])], axis=1)
     # What comes, and what goes: even and odd.
-    events = np.concatenate([who << 1, who << 1 | 1]).astype(np.uint64)
-    after = following(cover.last)
-    ends_below = after.any(axis=1)
-    events = events[np.concatenate([np.ones(len(who), np.bool_), ends_below])]
-    after = after[ends_below]
+    events = np.concatenate([who << 1, who[ends] << 1 | 1])
     if family == 4:
-        low = np.concatenate([cover.first[:, 1], after[:, 1]])
-        low = np.sort(low << np.uint64(_PLACE) | events)
-        events, low = low & np.uint64((1 << _PLACE) - 1), low >> np.uint64(_PLACE)
-        high, over = np.zeros(len(low), np.uint64), low > TOPS[4]
-        ends = np.append(low[1:] != low[:-1], [True])
+        packed = edges[0] << np.uint64(_PLACE)
+        packed |= events.view(np.uint64)
+        packed.sort()
+        events = (packed & np.uint64((1 << _PLACE) - 1)).view(np.int64)
+        packed >>= np.uint64(_PLACE)
+        edges = packed[None, :]
     else:
-        high, low = np.concatenate([cover.first, after]).T
-        order = _order(high, low)
-        high, low, events = high[order], low[order], events[order]
-        ends = np.append((low[1:] != low[:-1]) | (high[1:] != high[:-1]), [True])
-        over = np.zeros(len(low), np.bool_)
+        order = _order(*edges)
+        edges, events = edges[:, order], events[order]
+    settled = np.append((edges[:, 1:] != edges[:, :-1]).any(axis=0), [True])
     random = np.random.default_rng()
     sums = []
     for _ in range(2):
         weights = random.integers(0, 2**64, size, np.uint64)
         table = np.stack([weights, np.uint64(0) - weights], axis=1).ravel()
-        sums.append(np.cumsum(table[events]))
-    ends &= ~over
-    return np.stack([high[ends], low[ends]], axis=1), (sums[0][ends], sums[1][ends])
+        sums.append(np.cumsum(table[events])[settled])
+    return edges[:, settled], (sums[0], sums[1])
 
 
 def _order(high: Words, low: Words) -> Indices:
@@ -109,11 +104,9 @@ def _order(high: Words, low: Words) -> Indices:
 def _examples(family: Family, edges: Words, sums: tuple[Words, Words]) -> tuple[Words, Words]:
     """Give the first and the last address of one stretch of each class, in order."""
     at = _representatives(*sums)
-    beyond = np.append(edges, edges[:1], axis=0)[at + 1]
-    last = np.stack([beyond[:, 0] - (beyond[:, 1] == 0), beyond[:, 1] - np.uint64(1)], axis=1)
-    if family == 4:
-        last[at + 1 == len(edges), :] = 0, TOPS[4]
-    return edges[at], last
+    bounds = [*_integers(edges[:, np.minimum(at + 1, edges.shape[1] - 1)])]
+    last = [TOPS[family] if place + 1 == edges.shape[1] else bound - 1 for place, bound in zip(at, bounds, strict=True)]
+    return edges[:, at], integer_words(last, family)
 
 
 def _representatives(one: Words, two: Words) -> Indices:
@@ -132,34 +125,35 @@ def _representatives(one: Words, two: Words) -> Indices:
     return np.sort(found)
 
 
-def _hits(family: Family, samples: Words, cover: Stretches, who: Indices) -> tuple[Indices, Indices]:
-    """Give all pairs of a sample and somebody who covers it; the samples ascend."""
-    low = _below(family, samples, cover.first)
-    meets = samples[np.minimum(low, len(samples) - 1)]
-    inside = (meets[:, 0] < cover.last[:, 0]) | ((meets[:, 0] == cover.last[:, 0]) & (meets[:, 1] <= cover.last[:, 1]))
-    found = np.flatnonzero(inside & (low < len(samples)))
-    low, after = low[found], following(cover.last[found])
-    high = np.where(after.any(axis=1), _below(family, samples, after), len(samples))
+def _hits(samples: Words, cover: Stretches, who: Indices) -> tuple[Indices, Indices]:
+    """Give all pairs of a sample and somebody who covers it, each once; the samples ascend."""
+    count = samples.shape[1]
+    low = _rank(samples, cover.first)
+    found = np.flatnonzero(low < count)
+    found = found[~below(cover.last[:, found], samples[:, low[found]])]
+    low, last = low[found], cover.last[:, found]
+    high = _rank(samples, last)
+    high += (samples[:, np.minimum(high, count - 1)] == last).all(axis=0) & (high < count)
     counts = high - low
     sample = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    pairs = np.unique(np.stack([sample, np.repeat(who[found], counts)], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+    pairs = np.unique(np.repeat(who[found], counts) * count + sample)
+    return pairs % count, pairs // count
 
 
-def _below(family: Family, samples: Words, addresses: Words) -> Indices:
+def _rank(samples: Words, addresses: Words) -> Indices:
     """Say how many of the samples are below each address."""
-    if family == 4:
-        return np.searchsorted(samples[:, 1], addresses[:, 1])
-    count = np.searchsorted(samples[:, 0], addresses[:, 0])
-    even = np.flatnonzero(samples[np.minimum(count, len(samples) - 1), 0] == addresses[:, 0])
-    count[even] = np.searchsorted(_octets(samples), _octets(addresses[even]))
+    count = np.searchsorted(samples[0], addresses[0])
+    if len(samples) > 1:
+        even = np.flatnonzero(samples[0, np.minimum(count, samples.shape[1] - 1)] == addresses[0])
+        count[even] = np.searchsorted(_octets(samples), _octets(addresses[:, even]))
     return count
 
 
 def _octets(addresses: Words) -> NDArray[np.bytes_]:
     """Give IPv6 addresses as octets, which sort as they do."""
-    return np.ascontiguousarray(addresses.astype(">u8")).view("S16").ravel()
+    return np.ascontiguousarray(addresses.T, ">u8").view("S16").ravel()
 
 
 def _integers(addresses: Words) -> list[int]:
-    return [(high << 64) + low for high, low in addresses.tolist()]
+    rows = addresses.tolist()
+    return rows[0] if len(rows) == 1 else [(high << 64) + low for high, low in zip(*rows, strict=True)]
