@@ -38,7 +38,7 @@ class Stretches:
     last: Words
 
     def __len__(self) -> int:
-        return self.first.shape[1]
+        return int(self.first.shape[1])
 
     @classmethod
     def of_ranges(cls, parts: Iterable[Ranges], family: Family) -> Stretches:
@@ -91,9 +91,8 @@ def following(addresses: Words) -> Words:
 
 def below(some: Words, others: Words) -> NDArray[np.bool_]:
     """Say of each address whether it is below its counterpart."""
-    if len(some) == 1:
-        return some[0] < others[0]
-    return (some[0] < others[0]) | ((some[0] == others[0]) & (some[1] < others[1]))
+    less: NDArray[np.bool_] = some[0] < others[0]
+    return less if len(some) == 1 else less | ((some[0] == others[0]) & (some[1] < others[1]))
 
 
 def integer_words(values: Iterable[int], family: Family) -> Words:

@@ -6,14 +6,15 @@ one chance in 2**128 for each pair), and only one address of each class is ever 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, below, following, integer_words
+from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, below, integer_words
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +28,40 @@ _PLACE = 31
 _SIGHT = 20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cover:
+    """Stretches with a number for whom each belongs to: where they begin, and then where they have ended.
+
+    `edges` has shape (1 or 2, 2n). What ends with the last address of all has ended at zero in IPv6.
+    """
+
+    edges: Words
+    who: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, parts: Sequence[Stretches], who: Indices) -> _Cover:
+        edges = np.concatenate([*(part.first for part in parts), *(part.last for part in parts)], axis=1)
+        after = edges[:, len(who) :]
+        after[-1] += np.uint64(1)
+        if len(after) > 1:
+            after[0] += after[1] == 0
+        return cls(edges, who.astype(np.uint32))
+
+    @property
+    def first(self) -> Words:
+        return self.edges[:, : len(self.who)]
+
+    @property
+    def after(self) -> Words:
+        return self.edges[:, len(self.who) :]
+
+    @property
+    def endless(self) -> NDArray[np.bool_]:
+        """Which of them have no address after them."""
+        after = self.after
+        return np.zeros(len(self.who), np.bool_) if len(after) == 1 else (after[1] == 0) & (after[0] == 0)
+
+
 def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Hashable, Stretches]) -> Classes:
     """Put every address of a family into its class."""
     names = list(owners)
@@ -37,11 +72,13 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
     labels = [layer.label + base for layer, base in zip(layers.values(), bases, strict=False)]
     begin = int(bases[-1])
     whose = np.repeat(np.arange(begin, begin + len(names)), [len(each) for each in owners.values()])
-    who = np.concatenate([*labels, whose.astype(np.int64), [begin + len(names)]])
-    cover = Stretches.joined([*parts, Stretches.of_pairs([(0, TOPS[family])], family)], family)
-    first, last = _examples(family, *_sums(family, cover, who))
+    cover = _Cover.of(
+        [*parts, Stretches.of_pairs([(0, TOPS[family])], family)],
+        np.concatenate([*labels, whose.astype(np.int64), [begin + len(names)]]),
+    )
+    first, last = _examples(family, *_sums(family, cover))
     # By whom, and then by class.
-    sample, owner = _hits(first, cover, who)
+    sample, owner = _hits(first, cover)
     bounds = np.searchsorted(owner, bases).tolist()
     held = {
         asking: Held(sample[low:high], owner[low:high] - base)
@@ -55,35 +92,37 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
     return Classes(tuple(examples), held, tuple(map(frozenset, covering)))
 
 
-def _sums(family: Family, cover: Stretches, who: Indices) -> tuple[Words, tuple[Words, Words]]:
+def _sums(family: Family, cover: _Cover) -> tuple[Words, tuple[Words, Words]]:
     """Give all edges in order (each begins a stretch that runs to the next), and the two sums of weights there.
 
     The sums are of shape (n,).
     """
-    size = int(who.max()) + 1
-    # What covers the last address of all ends nowhere.
-    ends = (cover.last != integer_words([TOPS[family]], family)).any(axis=0)
-    edges = np.concatenate([cover.first, following(cover.last[:, ends])], axis=1)
-    # What comes, and what goes: even and odd.
-    events = np.concatenate([who << 1, who[ends] << 1 | 1])
+    size = int(cover.who.max()) + 1
+    # What comes, and what goes: even and odd; what never goes weighs nothing.
+    events = np.concatenate([cover.who << 1, cover.who << 1 | 1])
+    events[len(cover.who) :][cover.endless] = 2 * size
     if family == 4:
-        packed = edges[0] << np.uint64(_PLACE)
-        packed |= events.view(np.uint64)
+        packed = cover.edges[0] << np.uint64(_PLACE)
+        packed |= events
         packed.sort()
         events = (packed & np.uint64((1 << _PLACE) - 1)).view(np.int64)
         packed >>= np.uint64(_PLACE)
         edges = packed[None, :]
+        # The last edge is the end of all addresses, where none begins.
+        settled = np.append(packed[1:] != packed[:-1], [False])
     else:
-        order = _order(*edges)
-        edges, events = edges[:, order], events[order]
-    settled = np.append((edges[:, 1:] != edges[:, :-1]).any(axis=0), [True])
+        order = _order(*cover.edges)
+        edges, events = np.take(cover.edges, order, axis=1), events[order]
+        settled = np.append(edges[1, 1:] != edges[1, :-1], [True])
+        settled[:-1] |= edges[0, 1:] != edges[0, :-1]
     random = np.random.default_rng()
     sums = []
     for _ in range(2):
         weights = random.integers(0, 2**64, size, np.uint64)
-        table = np.stack([weights, np.uint64(0) - weights], axis=1).ravel()
-        sums.append(np.cumsum(table[events])[settled])
-    return edges[:, settled], (sums[0], sums[1])
+        table = np.append(np.stack([weights, np.uint64(0) - weights], axis=1).ravel(), [np.uint64(0)])
+        total = table[events]
+        sums.append(np.cumsum(total, out=total)[settled])
+    return np.compress(settled, edges, axis=1), (sums[0], sums[1])
 
 
 def _order(high: Words, low: Words) -> Indices:
@@ -104,7 +143,7 @@ def _order(high: Words, low: Words) -> Indices:
 def _examples(family: Family, edges: Words, sums: tuple[Words, Words]) -> tuple[Words, Words]:
     """Give the first and the last address of one stretch of each class, in order."""
     at = _representatives(*sums)
-    bounds = [*_integers(edges[:, np.minimum(at + 1, edges.shape[1] - 1)])]
+    bounds = _integers(edges[:, np.minimum(at + 1, edges.shape[1] - 1)])
     last = [TOPS[family] if place + 1 == edges.shape[1] else bound - 1 for place, bound in zip(at, bounds, strict=True)]
     return edges[:, at], integer_words(last, family)
 
@@ -125,24 +164,22 @@ def _representatives(one: Words, two: Words) -> Indices:
     return np.sort(found)
 
 
-def _hits(samples: Words, cover: Stretches, who: Indices) -> tuple[Indices, Indices]:
-    """Give all pairs of a sample and somebody who covers it, each once; the samples ascend."""
+def _hits(samples: Words, cover: _Cover) -> tuple[Indices, Indices]:
+    """Give all pairs of a sample and somebody who covers it, by whom and then in the order of the samples."""
     count = samples.shape[1]
-    low = _rank(samples, cover.first)
-    found = np.flatnonzero(low < count)
-    found = found[~below(cover.last[:, found], samples[:, low[found]])]
-    low, last = low[found], cover.last[:, found]
-    high = _rank(samples, last)
-    high += (samples[:, np.minimum(high, count - 1)] == last).all(axis=0) & (high < count)
-    counts = high - low
+    low, endless = _rank(samples, cover.first), cover.endless
+    met = samples[:, np.minimum(low, count - 1)]
+    found = np.flatnonzero((low < count) & (below(met, cover.after) | endless))
+    low = low[found]
+    counts = np.where(endless[found], count, _rank(samples, cover.after[:, found])) - low
     sample = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    pairs = np.unique(np.repeat(who[found], counts) * count + sample)
+    pairs = np.unique(np.repeat(cover.who[found].astype(np.int64), counts) * count + sample)
     return pairs % count, pairs // count
 
 
 def _rank(samples: Words, addresses: Words) -> Indices:
     """Say how many of the samples are below each address."""
-    count = np.searchsorted(samples[0], addresses[0])
+    count: Indices = np.searchsorted(samples[0], addresses[0])
     if len(samples) > 1:
         even = np.flatnonzero(samples[0, np.minimum(count, samples.shape[1] - 1)] == addresses[0])
         count[even] = np.searchsorted(_octets(samples), _octets(addresses[:, even]))
@@ -155,5 +192,5 @@ def _octets(addresses: Words) -> NDArray[np.bytes_]:
 
 
 def _integers(addresses: Words) -> list[int]:
-    rows = addresses.tolist()
-    return rows[0] if len(rows) == 1 else [(high << 64) + low for high, low in zip(*rows, strict=True)]
+    *high, low = addresses.tolist()
+    return [(above << 64) + rest for above, rest in zip(*high, low, strict=True)] if high else [*low]

@@ -11,7 +11,18 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from gatewrit.verify.space import DESTINATION, INCOMING, MEMBER, OUTGOING, SOURCE, TIME, joined, narrowed, span
+from gatewrit.verify.space import (
+    DESTINATION,
+    FRAGMENT,
+    INCOMING,
+    MEMBER,
+    OUTGOING,
+    SOURCE,
+    TIME,
+    joined,
+    narrowed,
+    span,
+)
 from gatewrit.verify.steps import CountOn, During, Find, Keep, Names, Refuse, Say, Unclear
 
 if TYPE_CHECKING:
@@ -236,7 +247,7 @@ class _Queue:
         while self._next:
             at = heappop(self._next)[-1]
             boxes = self._waiting.pop(at)
-            for dimension in (DESTINATION, SOURCE):
+            for dimension in (DESTINATION, SOURCE, FRAGMENT):
                 boxes = joined(boxes, dimension) if len(boxes) > 1 else boxes
             yield at, boxes
 
