@@ -1,8 +1,7 @@
 """All addresses of a family, put into classes: within a class no policy and no set of the kernel makes a difference.
 
-A million prefixes behind one port are two or three classes. One sweep over all boundaries: whatever covers a stretch of
-addresses adds its own random 128-bit weight there, so equal sums mean equal cover (but for one chance in 2**128 for
-each pair), and only one address of each class is ever looked at in Python.
+A million prefixes behind one port are two or three classes in one map, and a few for each block of addresses that has
+sets of its own. `sweep` finds them.
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from gatewrit.kernel.elements import Elements
     from gatewrit.policy.model import Family, Ranges
+    from gatewrit.verify.steps import Asking
 
     Words = NDArray[np.uint64]
     Indices = NDArray[np.int64]
@@ -28,54 +29,113 @@ _HALF = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretches:
-    """Address ranges in bulk, ends included: `first` and `last` are of shape (n, 2), the high and low 64 bits."""
+    """Address ranges in bulk, ends included.
+
+    `first` and `last` are of shape (1, n) for IPv4, and for IPv6 of shape (2, n): the high and the low 64 bits.
+    """
 
     first: Words
     last: Words
 
     def __len__(self) -> int:
-        return len(self.first)
+        return int(self.first.shape[1])
 
     @classmethod
     def of_ranges(cls, parts: Iterable[Ranges], family: Family) -> Stretches:
         """Take what a policy names of one family."""
-        own = [part for part in parts if part.family == family]
-        return cls(_join([_words(part.first) for part in own]), _join([_words(part.last) for part in own]))
+        own = [cls(_words(part.first), _words(part.last)) for part in parts if part.family == family]
+        return cls.joined(own, family)
 
     @classmethod
     def of_keys(cls, first: NDArray[np.bytes_], last: NDArray[np.bytes_], width: int) -> Stretches:
         """Take the keys of one of the kernel's sets: big-endian bytes."""
-        return cls(_key_words(first, width), _key_words(last, width))
+        low = _key_words(first, width)
+        return cls(low, low if last is first else _key_words(last, width))
 
     @classmethod
-    def of_pairs(cls, pairs: Sequence[tuple[int, int]]) -> Stretches:
+    def of_pairs(cls, pairs: Sequence[tuple[int, int]], family: Family) -> Stretches:
         """Take plain integers."""
-        return cls(_integer_words([first for first, _ in pairs]), _integer_words([last for _, last in pairs]))
+        first, last = [first for first, _ in pairs], [last for _, last in pairs]
+        return cls(integer_words(first, family), integer_words(last, family))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Stretches], family: Family) -> Stretches:
+        """Put several of a family together, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        none = integer_words([], family)
+        return cls(
+            np.concatenate([none, *(part.first for part in parts)], axis=1),
+            np.concatenate([none, *(part.last for part in parts)], axis=1),
+        )
 
 
 def _words(values: NDArray[Any]) -> Words:
-    halves = (np.zeros(len(values), np.uint64), values) if values.dtype.names is None else (values["hi"], values["lo"])
-    return np.stack([half.astype(np.uint64) for half in halves], axis=1)
+    halves = (values,) if values.dtype.names is None else (values["hi"], values["lo"])
+    return np.array(halves, np.uint64)
 
 
 def _key_words(keys: NDArray[np.bytes_], width: int) -> Words:
-    words = np.ascontiguousarray(keys).view(">u4" if width == 4 else ">u8").astype(np.uint64)
-    return np.stack([np.zeros(len(keys), np.uint64), words], axis=1) if width == 4 else words.reshape(-1, 2)
+    words = np.ascontiguousarray(keys).view(">u4" if width == 4 else ">u8")
+    return np.ascontiguousarray(words.reshape(-1, 1 if width == 4 else 2).T, np.uint64)
 
 
-def _integer_words(values: Iterable[int]) -> Words:
-    return np.array([(value >> 64, value & _HALF) for value in values], np.uint64).reshape(-1, 2)
+def following(addresses: Words) -> Words:
+    """Give the address after each; the last of all must not be there."""
+    after = addresses.copy()
+    after[-1] += np.uint64(1)
+    if len(after) > 1:
+        after[0] += after[1] == 0
+    return after
 
 
-def _join(parts: list[Words]) -> Words:
-    return np.concatenate(parts) if parts else np.zeros((0, 2), np.uint64)
+def below(some: Words, others: Words) -> NDArray[np.bool_]:
+    """Say of each address whether it is below its counterpart."""
+    less: NDArray[np.bool_] = some[0] < others[0]
+    return less if len(some) == 1 else less | ((some[0] == others[0]) & (some[1] < others[1]))
+
+
+def integer_words(values: Iterable[int], family: Family) -> Words:
+    """Give integers as an array of addresses."""
+    rows = [list(values)] if family == 4 else zip(*((value >> 64, value & _HALF) for value in values), strict=True)
+    return np.array(list(rows), np.uint64).reshape(1 if family == 4 else 2, -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One address set of the kernel: disjoint stretches, and a number for what each of them leads to."""
+    """One set of the kernel as it is asked: disjoint stretches of addresses, and a number for what each leads to."""
 
     stretches: Stretches
+    label: Indices
+
+    @classmethod
+    def of_set(cls, elements: Elements, mask: int | None = None) -> Layer:
+        """Take a set that is asked for an address, or for what `mask` (ones, then zeros) leaves of it.
+
+        Under a mask those addresses are in whose masked value is: an element without such a value leads nowhere.
+        """
+        stretches = Stretches.of_keys(elements.first, elements.last, elements.width)
+        label = elements.verdict.astype(np.int64)
+        if mask is None:
+            return cls(stretches, label)
+        family: Family = 4 if elements.width == 4 else 6
+        keep, rest = integer_words([mask], family), integer_words([~mask & TOPS[family]], family)
+        first, last, up = stretches.first, stretches.last & keep, stretches.first | rest
+        exact = ((first & rest) == 0).all(axis=0)
+        # Between the bounds there is a value of the mask's only if the next one after the lower isn't beyond the upper.
+        held = exact | below(up, last)
+        if not held.all():
+            first, last, up = first[:, held], last[:, held], up[:, held]
+            exact, label = exact[held], label[held]
+        begin = first if exact.all() else np.where(exact, first, following(up))
+        return cls(Stretches(begin, last | rest), label)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What a set of the kernel holds for the classes that are in it: their numbers, and a label for each, ascending."""
+
+    classes: Indices
     label: Indices
 
 
@@ -83,12 +143,12 @@ class Layer:
 class Classes:
     """The classes of one family's addresses as they stand at one end of a packet.
 
-    `examples[i]` is a range of addresses in class i; `labels[name][i]` what the kernel's set holds for it (-1:
-    nothing); `owners[i]` who covers it.
+    `examples[i]` is a range of addresses in class i; `layers` says what the kernel's sets hold, by how they are asked;
+    `owners[i]` who covers class i.
     """
 
     examples: tuple[tuple[int, int], ...]
-    labels: dict[str, Indices]
+    layers: Mapping[Asking, Held]
     owners: tuple[frozenset[Hashable], ...]
 
     def __len__(self) -> int:
@@ -99,10 +159,22 @@ class Classes:
         """All classes, as a set of bits."""
         return (1 << len(self)) - 1
 
-    def by_label(self, name: str) -> dict[int, int]:
-        """Give the classes, as a set of bits, for each thing that a set of the kernel holds."""
-        labels = self.labels[name]
-        return {int(label): bits(labels == label) for label in np.unique(labels)}
+    def by_label(self, asking: Asking, among: int) -> Iterator[tuple[int, int]]:
+        """Yield parts of the set of classes `among`: those for which a set of the kernel holds the same (-1: nothing).
+
+        The parts are disjoint, not empty, and together all of `among`.
+        """
+        held = self.layers[asking]
+        inside = _flags(among, len(self))[held.classes]
+        classes, label = held.classes[inside], held.label[inside]
+        left = among
+        if len(classes):
+            starts = np.flatnonzero(np.diff(label, prepend=-1))
+            for own, number in zip(np.split(classes, starts[1:]), label[starts].tolist(), strict=True):
+                yield number, bits_at(own)
+            left &= ~bits_at(classes)
+        if left:
+            yield -1, left
 
     def of_owner(self, owner: Hashable) -> int:
         """Give the classes that somebody covers, as a set of bits."""
@@ -114,99 +186,23 @@ def bits(chosen: NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little")
 
 
+def bits_at(numbers: Indices) -> int:
+    """Give the set of bits with these numbers; there must be one."""
+    if len(numbers) == 1:
+        return 1 << int(numbers[0])
+    chosen = np.zeros(int(numbers.max()) + 1, np.bool_)
+    chosen[numbers] = True
+    return bits(chosen)
+
+
 def members(mask: int) -> Indices:
     """Give the numbers of the bits that are set."""
-    raw = np.frombuffer(mask.to_bytes(mask.bit_length() // 8 + 1, "little"), np.uint8)
-    return np.flatnonzero(np.unpackbits(raw, bitorder="little"))
+    if not mask & (mask - 1):
+        return np.array([mask.bit_length() - 1] if mask else [], np.int64)
+    return np.flatnonzero(_flags(mask, mask.bit_length()))
 
 
-def classify(family: Family, layers: dict[str, Layer], owners: dict[Hashable, Stretches]) -> Classes:
-    """Put every address of a family into its class."""
-    names = list(owners)
-    parts = [Stretches.of_pairs([(0, TOPS[family])]), *(layer.stretches for layer in layers.values()), *owners.values()]
-    edges, starts, stops = _rank(family, _join([part.first for part in parts]), _join([part.last for part in parts]))
-    bounds = np.cumsum([0, *map(len, parts)])
-    spread = {
-        name: _spread(layer.label, starts[low:high], stops[low:high], len(edges))
-        for (name, layer), low, high in zip(layers.items(), bounds[1:], bounds[2:], strict=False)
-    }
-    begin = bounds[1 + len(layers)]
-    who = np.repeat(np.arange(len(names)), np.array([len(owners[name]) for name in names], np.int64))
-    cover = (starts[begin:], stops[begin:], who)
-    samples = _samples(cover, len(names), spread, len(edges))
-    found = _owners_at(samples, cover)
-    return Classes(
-        tuple(_example(family, edges, int(at)) for at in samples),
-        {name: labels[samples] for name, labels in spread.items()},
-        tuple(frozenset(names[index] for index in each) for each in found),
-    )
-
-
-def _rank(family: Family, first: Words, last: Words) -> tuple[Words, Indices, Indices]:
-    """Give all edges in order (each begins a stretch that runs to the next), and where each range starts and stops."""
-    after = last.copy()
-    after[:, 1] += np.uint64(1)
-    after[:, 0] += after[:, 1] == 0
-    over = (after == 0).all(axis=1)
-    both = np.concatenate([first, after[~over]])
-    if family == 4:
-        low, place = np.unique(both[:, 1], return_inverse=True)
-        edges = np.stack([np.zeros(len(low), np.uint64), low], axis=1)
-        edges = edges[:-1] if int(low[-1]) > TOPS[4] else edges
-    else:
-        order = np.lexsort((both[:, 1], both[:, 0]))
-        changes = np.ones(len(order), np.bool_)
-        changes[1:] = (both[order][1:] != both[order][:-1]).any(axis=1)
-        place = np.empty(len(order), np.int64)
-        place[order] = np.cumsum(changes) - 1
-        edges = both[order][changes]
-    stops = np.full(len(first), len(edges), np.int64)
-    stops[~over] = place[len(first) :]
-    return edges, place[: len(first)].astype(np.int64), stops
-
-
-def _spread(label: Indices, starts: Indices, stops: Indices, size: int) -> Indices:
-    """Give the label at each edge, -1 where there is none."""
-    steps = np.zeros(size + 1, np.int64)
-    np.add.at(steps, starts, label + 1)
-    np.subtract.at(steps, stops, label + 1)
-    return np.cumsum(steps)[:size] - 1
-
-
-def _samples(cover: tuple[Indices, Indices, Indices], size: int, spread: dict[str, Indices], edges: int) -> Indices:
-    """Give one edge of each class."""
-    starts, stops, who = cover
-    rng = np.random.default_rng()
-    sums = []
-    for _ in range(2):
-        weights = rng.integers(0, 2**64, size, np.uint64)
-        steps = np.zeros(edges + 1, np.uint64)
-        np.add.at(steps, starts, weights[who])
-        np.subtract.at(steps, stops, weights[who])
-        total = np.cumsum(steps)[:edges]
-        for labels in spread.values():
-            total = total + rng.integers(0, 2**64, int(labels.max(initial=-1)) + 2, np.uint64)[labels + 1]
-        sums.append(total)
-    order = np.lexsort(sums)
-    changes = np.ones(len(order), np.bool_)
-    changes[1:] = (sums[0][order][1:] != sums[0][order][:-1]) | (sums[1][order][1:] != sums[1][order][:-1])
-    return np.sort(order[changes])
-
-
-def _owners_at(at: Indices, cover: tuple[Indices, Indices, Indices]) -> list[set[int]]:
-    """Give who covers each of the edges in `at`, which ascend."""
-    starts, stops, who = cover
-    low, high = np.searchsorted(at, starts), np.searchsorted(at, stops)
-    counts = high - low
-    sample = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    found: list[set[int]] = [set() for _ in range(len(at))]
-    for index, owner in np.unique(np.stack([sample, np.repeat(who, counts)], axis=1), axis=0).tolist():
-        found[index].add(owner)
-    return found
-
-
-def _example(family: Family, edges: Words, at: int) -> tuple[int, int]:
-    def value(index: int) -> int:
-        return (int(edges[index, 0]) << 64) + int(edges[index, 1])
-
-    return value(at), value(at + 1) - 1 if at + 1 < len(edges) else TOPS[family]
+def _flags(mask: int, size: int) -> NDArray[np.bool_]:
+    """Say of each number below `size` whether its bit is set."""
+    raw = np.frombuffer(mask.to_bytes(size // 8 + 1, "little"), np.uint8)
+    return np.unpackbits(raw, count=size, bitorder="little").view(np.bool_)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gatewrit.verify.addresses import Stretches
 
 if TYPE_CHECKING:
@@ -26,8 +24,7 @@ def stretches(parts: Iterable[Ranges], family: Family, nat64: Iterable[Ranges]) 
     if family == 4:
         return own
     four = Stretches.of_ranges(parts, 4)
-    spread = [own, *(_inside(four, *prefix) for prefix in _prefixes(nat64))]
-    return Stretches(np.concatenate([each.first for each in spread]), np.concatenate([each.last for each in spread]))
+    return Stretches.joined([own, *(_inside(four, *prefix) for prefix in _prefixes(nat64))], 6)
 
 
 def _prefixes(nat64: Iterable[Ranges]) -> Iterator[tuple[int, int]]:
@@ -41,9 +38,9 @@ def _prefixes(nat64: Iterable[Ranges]) -> Iterator[tuple[int, int]]:
 def _inside(four: Stretches, prefix: int, octets: int) -> Stretches:
     pairs = [
         (_placed(first, prefix, octets, 0x00), _placed(last, prefix, octets, 0xFF))
-        for first, last in zip(four.first[:, 1].tolist(), four.last[:, 1].tolist(), strict=True)
+        for first, last in zip(four.first[0].tolist(), four.last[0].tolist(), strict=True)
     ]
-    return Stretches.of_pairs(pairs)
+    return Stretches.of_pairs(pairs, 6)
 
 
 def _placed(address: int, prefix: int, octets: int, rest: int) -> int:

@@ -173,6 +173,7 @@ class Judge:
     orders: Orders
     space: Space
     _boxes: dict[tuple[Part, str], tuple[Box, ...]] = field(default_factory=dict)
+    _frees: dict[str, tuple[Box, ...]] = field(default_factory=dict)
     _owns: dict[tuple[int, Aside], int] = field(default_factory=dict)
     _groups: dict[int, tuple[list[tuple[frozenset[Hashable], int]], list[int]]] = field(default_factory=dict)
 
@@ -192,7 +193,9 @@ class Judge:
     def _freed(self, box: Box, hook: str) -> Iterator[tuple[bool, Box]]:
         """Part what nobody may judge, neighbour discovery and what is spared, from the rest."""
         left = [box]
-        for free in self._free(hook):
+        if hook not in self._frees:
+            self._frees[hook] = tuple(self._free(hook))
+        for free in self._frees[hook]:
             yield from ((True, inside) for part in left if (inside := meet(part, free)))
             left = [outside for part in left for outside in _outside(part, free)]
         yield from ((False, part) for part in left)
@@ -235,9 +238,15 @@ class Judge:
             for piece, names in pieces:
                 outside = [piece]
                 for wanted in boxes:
-                    cut += ((both, names | {name}) for each in outside if (both := meet(each, wanted)))
-                    outside = [left for each in outside for left in _outside(each, wanted)]
-                cut += ((left, names) for left in outside)
+                    left: list[Box] = []
+                    for each in outside:
+                        if both := meet(each, wanted):
+                            cut.append((both, names | {name}))
+                            left += without(each, wanted)
+                        else:
+                            left.append(each)
+                    outside = left
+                cut += ((each, names) for each in outside)
             pieces = cut
         return iter(pieces)
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from gatewrit.verify.addresses import classify
 from gatewrit.verify.counters import Counters
 from gatewrit.verify.differences import Findings
 from gatewrit.verify.orders import ENDS, Gateway, Judge, Judged, Orders
-from gatewrit.verify.reading import Say, read
+from gatewrit.verify.reading import read
 from gatewrit.verify.space import DESTINATION, NANOSECONDS, SOURCE, Clock, Names, Space
+from gatewrit.verify.steps import Say
+from gatewrit.verify.sweep import classify
 from gatewrit.verify.walk import Leaf, Walker
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _space(program: Program, orders: Orders, family: Family, now: int) -> Space:
     at = {
         dimension: classify(
             family,
-            {name: layer for (where, name), layer in program.layers.items() if where == dimension},
+            {asking: layer for asking, layer in program.layers.items() if asking[0] == dimension},
             orders.stretches(family, dimension),
         )
         for dimension in (DESTINATION, SOURCE)

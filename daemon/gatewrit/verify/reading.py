@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from operator import eq, ge, gt, le, lt, ne
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatewrit.kernel import expressions as nf
-from gatewrit.verify.addresses import Layer, Stretches
+from gatewrit.verify.addresses import Layer, bits
 from gatewrit.verify.space import (
     DESTINATION,
     FIRST_WORD,
@@ -30,19 +31,28 @@ from gatewrit.verify.space import (
     SOURCE,
     TIME,
     span,
-    sum_of,
 )
+from gatewrit.verify.steps import CountOn, During, Find, Keep, Names, Refuse, Say, Unclear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from gatewrit.kernel.elements import Elements, Verdict
     from gatewrit.kernel.ruleset import Set
     from gatewrit.kernel.transaction import Actual, ActualRule
     from gatewrit.policy.model import Family
+    from gatewrit.verify.steps import Asking, Step
 
 _INVERTED = 1
 _LTE, _GT, _GTE = 3, 4, 5
+#: What is in the register, and what it is compared with: numbers, or octets in network order, which sort alike.
+_HOLDS: dict[int, Callable[[Any, Any], Any]] = {
+    nf.CMP_EQ: eq,
+    nf.CMP_NEQ: ne,
+    nf.CMP_LT: lt,
+    _LTE: le,
+    _GT: gt,
+    _GTE: ge,
+}
 _ADDRESSES = {
     (4, 12, 4): SOURCE,
     (4, 16, 4): DESTINATION,
@@ -50,6 +60,7 @@ _ADDRESSES = {
     (6, 24, 16): DESTINATION,
 }
 _TRANSPORT = {(0, 2): (FIRST_WORD, 0), (2, 2): (SECOND_WORD, 0), (0, 1): (FIRST_WORD, 8), (2, 1): (SECOND_WORD, 8)}
+_ENDS = {SOURCE, DESTINATION}
 _NAMES = {nf.META_IIFNAME: INCOMING, nf.META_OIFNAME: OUTGOING, nf.META_SDIFNAME: MEMBER}
 _FAMILIES = {4: nf.NFPROTO_IPV4, 6: nf.NFPROTO_IPV6}
 
@@ -75,85 +86,17 @@ class Present:
     """What a register holds: 1 if there is a fragment header, else 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Go on only where the value is in `mask`: of a dimension that is held value by value."""
-
-    dimension: int
-    mask: int
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Go on only where a name is from `first` to `last`, or with `inverted` where it isn't."""
-
-    dimension: int
-    first: bytes
-    last: bytes
-    inverted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class During:
-    """Go on only from one instant (nanoseconds; None: ever) until before another."""
-
-    start: int | None
-    end: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Find:
-    """Look the packet up in a set; `verdict`: take what it holds there. Without a hit the rule is over."""
-
-    name: str
-    dimensions: tuple[int, ...]
-    shifts: tuple[int, ...]
-    verdict: bool
-    inverted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CountOn:
-    """Count on a counter."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Give a verdict."""
-
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Answer and drop."""
-
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unclear:
-    """What can't be proved, and why."""
-
-    reason: str
-
-
-Step = Keep | Names | During | Find | CountOn | Say | Refuse | Unclear
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """The table as packets of one family meet it.
 
     `rows` are the sets but for those of addresses: for each element the values in every dimension, and a verdict.
-    `layers` are the sets of addresses, by the name of the set and the end that it was asked about.
+    `layers` are the sets of addresses, by how they are asked.
     """
 
     chains: Mapping[str, tuple[tuple[Step, ...], ...]]
     sets: Mapping[str, Set]
-    layers: Mapping[tuple[int, str], Layer] = field(default_factory=dict)
+    layers: Mapping[Asking, Layer] = field(default_factory=dict)
 
     def instants(self) -> Iterator[int]:
         """Yield every instant that some rule asks about."""
@@ -184,20 +127,16 @@ def read(actual: Actual, family: Family) -> Program:
         for name, chain in actual.chains.items()
     }
     layers = {
-        (dimension, step.name): _layer(actual.sets[step.name].elements)
-        for rules in chains.values()
-        for rule in rules
-        for step in rule
-        if isinstance(step, Find)
-        for dimension in step.dimensions
-        if dimension in {SOURCE, DESTINATION}
+        asking: Layer.of_set(actual.sets[asking[1]].elements, asking[2])
+        for asking in dict.fromkeys(
+            step.layer
+            for rules in chains.values()
+            for rule in rules
+            for step in rule
+            if isinstance(step, Find) and step.dimensions[0] in _ENDS
+        )
     }
     return Program(chains, actual.sets, layers)
-
-
-def _layer(elements: Elements) -> Layer:
-    stretches = Stretches.of_keys(elements.first, elements.last, elements.width)
-    return Layer(stretches, elements.verdict.astype(np.int64))
 
 
 class _Reader:
@@ -240,12 +179,21 @@ class _Reader:
         loaded = self._loaded(part)
         if loaded is None:
             return (Unclear(f"it looks at something of a packet that no rule of gatewrit's does ({part})"),)
-        self._registers[at] = loaded
+        self._keep(at, loaded)
         if isinstance(part, nf.Payload) and part.base == nf.TRANSPORT_HEADER:
             return (Keep(HEADER, 1 << READABLE),)
         if isinstance(part, nf.ExtensionHeader) and isinstance(loaded, Value):
             return (Keep(FRAGMENT, span(0, 65535)),)
         return steps
+
+    def _keep(self, at: int, loaded: Value | Present | bytes) -> None:
+        """Put something into a register; whatever it overwrites a part of is gone."""
+        self._registers = {
+            other: held
+            for other, held in self._registers.items()
+            if other + _words(held) <= at or at + _words(loaded) <= other
+        }
+        self._registers[at] = loaded
 
     def _loaded(  # noqa: PLR0911 - one return for each thing that can be loaded
         self, part: nf.Meta | nf.Payload | nf.ExtensionHeader
@@ -280,15 +228,17 @@ class _Reader:
                 and (held.dimension, held.mask, held.swapped) == (TIME, None, False)
                 and (part.size, part.length, part.op) == (8, 8, nf.BYTEORDER_HTON)
             ):
-                self._registers[_place(part.target)] = Value(TIME, 8, swapped=True)
+                self._keep(_place(part.target), Value(TIME, 8, swapped=True))
                 return ()
             return (Unclear("it turns octets round that gatewrit's rules don't"),)
         held = self._registers.get(_place(part.register))
-        if not isinstance(held, Value) or held.dimension not in _HELD_BY_VALUE or held.mask is not None:
+        if not isinstance(held, Value) or held.dimension not in {*_HELD_BY_VALUE, *_ENDS} or held.mask is not None:
             return (Unclear("it masks octets that gatewrit's rules don't"),)
         if len(part.mask) != held.width:
             return (Unclear("it masks octets beyond those that it loaded"),)
         mask, xor = int.from_bytes(part.mask, "big"), int.from_bytes(part.xor, "big")
+        if held.dimension in _ENDS and (xor or not _is_prefix(mask, 8 * held.width)):
+            return (Unclear("it masks an address by something else than a prefix"),)
         self._registers[_place(part.register)] = Value(held.dimension, held.width, held.shift, mask, xor)
         return ()
 
@@ -296,9 +246,9 @@ class _Reader:
         held = self._registers.get(_place(part.register))
         data = part.data
         if isinstance(held, bytes) and len(data) == len(held):
-            return () if _holds(part.op, held, data) else (Keep(PROTOCOL, 0),)
+            return () if _HOLDS[part.op](held, data) else (Keep(PROTOCOL, 0),)
         if isinstance(held, Present) and len(data) == 1:
-            absent, present = _holds(part.op, b"\0", data), _holds(part.op, b"\1", data)
+            absent, present = _HOLDS[part.op](b"\0", data), _HOLDS[part.op](b"\1", data)
             return (Keep(FRAGMENT, (absent << NO_FRAGMENT_HEADER) | (span(0, 65535) if present else 0)),)
         if not isinstance(held, Value) or len(data) > held.width:
             return (Unclear("it compares what it didn't load"),)
@@ -314,22 +264,23 @@ class _Reader:
         found = self._actual.sets.get(part.name)
         if found is None:
             return Unclear(f"it asks set {part.name}, which is of a kind that gatewrit never makes")
-        if part.flags & ~_INVERTED or (part.verdict and not found.spec.verdicts):
+        if part.flags & ~_INVERTED or (part.verdict and (part.flags or not found.spec.verdicts)):
             return Unclear(f"it asks set {part.name} in a way that gatewrit's rules don't")
         at, held = _place(part.register), []
         for key in found.spec.key:
             value = self._registers.get(at)
-            if not isinstance(value, Value) or value.width != key.length or value.mask is not None:
+            masked = isinstance(value, Value) and value.mask is not None and value.dimension not in _ENDS
+            if not isinstance(value, Value) or value.width != key.length or masked:
                 return Unclear(f"it asks set {part.name} about something else than the set holds")
             if value.dimension == TIME:
                 return _odd_time()
             held.append(value)
             at += -(-key.length // 4)
         dimensions = tuple(value.dimension for value in held)
-        if len(dimensions) > 1 and {SOURCE, DESTINATION} & {*dimensions}:
+        if len(dimensions) > 1 and _ENDS & {*dimensions}:
             return Unclear(f"it asks set {part.name} about an address together with something else")
         shifts = tuple(value.shift for value in held)
-        return Find(part.name, dimensions, shifts, part.verdict, bool(part.flags & _INVERTED))
+        return Find(part.name, dimensions, shifts, part.verdict, bool(part.flags & _INVERTED), held[0].mask)
 
 
 #: How many values each dimension has that is held value by value.
@@ -341,26 +292,23 @@ def _place(register: int) -> int:
     return (register - 1) * 4 if register < 8 else register - 8
 
 
-def _holds(op: int, held: bytes, data: bytes) -> bool:
-    return {
-        nf.CMP_EQ: held == data,
-        nf.CMP_NEQ: held != data,
-        nf.CMP_LT: held < data,
-        _LTE: held <= data,
-        _GT: held > data,
-        _GTE: held >= data,
-    }[op]
+def _words(held: Value | Present | bytes) -> int:
+    """Give the 32-bit words that something takes in the registers."""
+    return -(-held.width // 4) if isinstance(held, Value) else 1
+
+
+def _is_prefix(mask: int, bits: int) -> bool:
+    """Whether a mask is ones and then zeros."""
+    rest = ~mask & (1 << bits) - 1
+    return not rest & rest + 1
 
 
 @lru_cache(maxsize=4096)
 def _values(held: Value, op: int, data: bytes) -> int:
-    """Give the values for which a comparison holds, tried one by one."""
+    """Give the values for which a comparison holds, trying each."""
     mask = (1 << 8 * held.width) - 1 if held.mask is None else held.mask
-
-    def seen(value: int) -> bytes:
-        return ((value >> held.shift) & mask ^ held.xor).to_bytes(held.width, "big")
-
-    return sum_of(value for value in range(_HELD_BY_VALUE[held.dimension]) if _holds(op, seen(value), data))
+    seen = np.arange(_HELD_BY_VALUE[held.dimension]) >> held.shift & mask ^ held.xor
+    return bits(_HOLDS[op](seen, int.from_bytes(data, "big")))
 
 
 def _time(op: int, instant: int, held: Value) -> Step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from time import gmtime, strftime
 from typing import TYPE_CHECKING
@@ -52,8 +53,13 @@ def narrowed(box: Box, dimension: int, mask: int) -> Box | None:
 
 def meet(box: Box, other: Box) -> Box | None:
     """Give what is in both boxes; None if nothing is."""
-    both = tuple(one & two for one, two in zip(box, other, strict=True))
-    return both if all(both) else None
+    both = []
+    for one, two in zip(box, other, strict=True):
+        left = one & two
+        if not left:
+            return None
+        both.append(left)
+    return tuple(both)
 
 
 def without(box: Box, other: Box) -> Iterator[Box]:
@@ -65,6 +71,15 @@ def without(box: Box, other: Box) -> Iterator[Box]:
         if inside is None:
             return
         box = inside
+
+
+def joined(boxes: Iterable[Box], dimension: int) -> list[Box]:
+    """Make one of all disjoint boxes that differ in this dimension only."""
+    found: dict[Box, int] = {}
+    for box in boxes:
+        rest = (*box[:dimension], *box[dimension + 1 :])
+        found[rest] = found.get(rest, 0) | box[dimension]
+    return [(*rest[:dimension], values, *rest[dimension:]) for rest, values in found.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +144,9 @@ _NAMELESS = {"prerouting": (OUTGOING, MEMBER), "input": (OUTGOING,), "forward": 
 _LONGEST_NAME = 15
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Space:
-    """All packets of one family."""
+    """All packets of one family; without slots, so that what is asked for often is kept."""
 
     family: Family
     destinations: Classes
@@ -139,7 +154,7 @@ class Space:
     clock: Clock
     names: Names
 
-    @property
+    @cached_property
     def everything(self) -> Box:
         """The box of all packets."""
         fragments = span(0, 65535) | (1 << NO_FRAGMENT_HEADER if self.family == 6 else 0)

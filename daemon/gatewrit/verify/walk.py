@@ -7,26 +7,31 @@ packets, each with what becomes of it and what it was counted on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from gatewrit.verify.reading import (
-    CountOn,
-    During,
-    Find,
-    Keep,
-    Names,
-    Refuse,
-    Say,
-    Unclear,
+from gatewrit.verify.space import (
+    DESTINATION,
+    FRAGMENT,
+    INCOMING,
+    MEMBER,
+    OUTGOING,
+    SOURCE,
+    TIME,
+    joined,
+    narrowed,
+    span,
 )
-from gatewrit.verify.space import DESTINATION, INCOMING, MEMBER, OUTGOING, SOURCE, TIME, narrowed, span
+from gatewrit.verify.steps import CountOn, During, Find, Keep, Names, Refuse, Say, Unclear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gatewrit.kernel.elements import Verdict
-    from gatewrit.verify.reading import Program, Step
+    from gatewrit.verify.reading import Program
     from gatewrit.verify.space import Box, Space
+    from gatewrit.verify.steps import Step
 
 #: The kernel nests no deeper (NFT_JUMP_STACK_SIZE), and refuses circles.
 _DEPTH = 16
@@ -49,9 +54,8 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class _At:
-    """Packets on their way: next is rule `rule` of chain `chain`."""
+    """Where packets are on their way: next is rule `rule` of chain `chain`."""
 
-    box: Box
     chain: str
     rule: int
     stack: tuple[tuple[str, int], ...] = ()
@@ -68,52 +72,78 @@ class Walker:
     program: Program
     space: Space
     _tables: dict[Find, Rows] = field(default_factory=dict)
-    _maps: dict[tuple[int, str], dict[int, int]] = field(default_factory=dict)
+    _order: dict[str, int] = field(default_factory=dict)
 
     def walk(self, box: Box, chain: str, first: int = 0, last: int | None = None) -> Iterator[Leaf]:
-        """Send a box through the rules `first` to before `last` of a base chain."""
-        end = len(self.program.chains[chain]) if last is None else last
-        waiting = [_At(box, chain, first)]
-        while waiting:
-            at = waiting.pop()
-            rules = self.program.chains[at.chain]
-            if at.rule >= (len(rules) if at.stack or at.chain != chain else end):
-                if at.stack:
-                    waiting.append(_At(at.box, *at.stack[-1], at.stack[:-1], at.counted))
-                else:
-                    # Whoever left a base chain by `goto` doesn't come back to it: its policy accepts.
-                    yield Leaf(at.box, "pass" if at.chain == chain else "accept", at.counted, at.chain)
-                continue
-            for found in self._rule(at, rules[at.rule]):
-                if isinstance(found, Leaf):
-                    yield found
-                else:
-                    waiting.append(found)
+        """Send a box through the rules `first` to before `last` of a base chain.
 
-    def _rule(self, at: _At, steps: tuple[Step, ...]) -> Iterator[_At | Leaf]:
+        Whatever leads to a rule comes before the rule itself, so that packets that come from many places go on as one.
+        """
+        end = len(self.program.chains[chain]) if last is None else last
+        if not self._order and not self._sort():
+            yield Leaf(box, "unclear", (), chain, "its chains lead in a circle")
+            return
+        queue = _Queue(self._order)
+        queue.put(_At(chain, first), box)
+        for at, boxes in queue:
+            rules = self.program.chains[at.chain]
+            if at.rule < (len(rules) if at.stack or at.chain != chain else end):
+                for each in boxes:
+                    for found in self._rule(at, each, rules[at.rule]):
+                        if isinstance(found, Leaf):
+                            yield found
+                        else:
+                            queue.put(*found)
+            elif at.stack:
+                for each in boxes:
+                    queue.put(_At(*at.stack[-1], at.stack[:-1], at.counted), each)
+            else:
+                # Whoever left a base chain by `goto` doesn't come back to it: its policy accepts.
+                said = "pass" if at.chain == chain else "accept"
+                yield from (Leaf(each, said, at.counted, at.chain) for each in boxes)
+
+    def _sort(self) -> bool:
+        """Put the chains in an order in which each comes before those that it leads to; say whether there is one."""
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for name, rules in self.program.chains.items():
+            sorter.add(name)
+            for step in (step for rule in rules for step in rule):
+                said: tuple[Verdict, ...] = (step.verdict,) if isinstance(step, Say) else ()
+                if isinstance(step, Find) and step.verdict:
+                    said = self.program.sets[step.name].elements.verdicts
+                for verdict in said:
+                    if verdict.chain is not None:
+                        sorter.add(verdict.chain, name)
+        try:
+            self._order = {name: place for place, name in enumerate(sorter.static_order())}
+        except CycleError:
+            return False
+        return True
+
+    def _rule(self, at: _At, box: Box, steps: tuple[Step, ...]) -> Iterator[tuple[_At, Box] | Leaf]:
         """Take one rule's steps; what fails one of them goes on with the next rule."""
-        here: list[tuple[Box, tuple[str, ...]]] = [(at.box, at.counted)]
+        here: list[tuple[Box, tuple[str, ...]]] = [(box, at.counted)]
         for step in steps:
             if isinstance(step, Say | Refuse | Unclear):
-                yield from (self._end(at, box, counted, step) for box, counted in here)
+                yield from (self._end(at, each, counted, step) for each, counted in here)
                 return
             if isinstance(step, CountOn):
-                here = [(box, (*counted, step.name)) for box, counted in here]
+                here = [(each, (*counted, step.name)) for each, counted in here]
                 continue
             there: list[tuple[Box, tuple[str, ...]]] = []
-            for box, counted in here:
-                for part, hit, taken in self._test(step, box):
+            for each, counted in here:
+                for part, hit, taken in self._test(step, each):
                     if not hit:
-                        yield _At(part, at.chain, at.rule + 1, at.stack, counted)
+                        yield _At(at.chain, at.rule + 1, at.stack, counted), part
                     elif taken is None:
                         there.append((part, counted))
                     else:
                         yield self._obey(at, part, counted, taken)
             here = there
-        for box, counted in here:
-            yield _At(box, at.chain, at.rule + 1, at.stack, counted)
+        for each, counted in here:
+            yield _At(at.chain, at.rule + 1, at.stack, counted), each
 
-    def _end(self, at: _At, box: Box, counted: tuple[str, ...], step: Say | Refuse | Unclear) -> _At | Leaf:
+    def _end(self, at: _At, box: Box, counted: tuple[str, ...], step: Say | Refuse | Unclear) -> tuple[_At, Box] | Leaf:
         """Take a step after which the rule is over."""
         match step:
             case Say(verdict):
@@ -123,20 +153,20 @@ class Walker:
             case Unclear(reason):
                 return Leaf(box, "unclear", counted, at.chain, f"rule {at.rule + 1} of {at.chain}: {reason}")
 
-    def _obey(self, at: _At, box: Box, counted: tuple[str, ...], verdict: Verdict) -> _At | Leaf:
+    def _obey(self, at: _At, box: Box, counted: tuple[str, ...], verdict: Verdict) -> tuple[_At, Box] | Leaf:
         if verdict.kind in {"drop", "accept"}:
             return Leaf(box, verdict.kind, counted, at.chain)
         if verdict.kind == "return":
             if not at.stack:
                 # Nobody to go back to: the base chain's policy accepts.
                 return Leaf(box, "accept", counted, at.chain)
-            return _At(box, *at.stack[-1], at.stack[:-1], counted)
+            return _At(*at.stack[-1], at.stack[:-1], counted), box
         if verdict.chain is None or verdict.chain not in self.program.chains:
             return Leaf(box, "unclear", counted, at.chain, f"{at.chain} leads to {verdict.chain}, which isn't there")
         stack = (*at.stack, (at.chain, at.rule + 1)) if verdict.kind == "jump" else at.stack
         if len(stack) > _DEPTH:
             return Leaf(box, "unclear", counted, at.chain, f"{at.chain} nests deeper than the kernel allows")
-        return _At(box, verdict.chain, 0, stack, counted)
+        return _At(verdict.chain, 0, stack, counted), box
 
     def _test(self, step: Keep | Names | During | Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut a box by a test: yield each part, whether it passes, and the verdict that it takes with it."""
@@ -162,15 +192,11 @@ class Walker:
 
     def _addresses(self, step: Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut by a set that is keyed by an address alone."""
-        dimension, elements = step.dimensions[0], self.program.sets[step.name].elements
-        key = (dimension, step.name)
-        if key not in self._maps:
-            classes = self.space.destinations if dimension == DESTINATION else self.space.sources
-            self._maps[key] = classes.by_label(step.name)
-        for label, mask in self._maps[key].items():
-            part = narrowed(box, dimension, mask)
-            if part is not None:
-                yield part, label >= 0, elements.verdicts[label] if label >= 0 and elements.verdicts else None
+        dimension, verdicts = step.dimensions[0], self.program.sets[step.name].elements.verdicts
+        classes = self.space.destinations if dimension == DESTINATION else self.space.sources
+        for label, among in classes.by_label(step.layer, box[dimension]):
+            part = (*box[:dimension], among, *box[dimension + 1 :])
+            yield part, label >= 0, verdicts[label] if label >= 0 and verdicts else None
 
     def _keys(self, step: Find, box: Box) -> Iterator[tuple[Box, bool, Verdict | None]]:
         """Cut by a set of anything else, one part of the key after the other."""
@@ -197,6 +223,33 @@ class Walker:
             return self.space.names.where(first, last)
         low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
         return span(low << shift, (high + 1 << shift) - 1)
+
+
+class _Queue:
+    """Packets on their way, taken up where nobody can come to any more: in what is jumped to first."""
+
+    def __init__(self, order: Mapping[str, int]) -> None:
+        self._order = order
+        self._waiting: dict[_At, list[Box]] = {}
+        self._next: list[tuple[int, int, int, int, _At]] = []
+        self._count = 0
+
+    def put(self, at: _At, box: Box) -> None:
+        """Have packets wait at a rule."""
+        if at in self._waiting:
+            self._waiting[at].append(box)
+            return
+        self._waiting[at] = [box]
+        self._count += 1
+        heappush(self._next, (-len(at.stack), self._order[at.chain], at.rule, self._count, at))
+
+    def __iter__(self) -> Iterator[tuple[_At, list[Box]]]:
+        while self._next:
+            at = heappop(self._next)[-1]
+            boxes = self._waiting.pop(at)
+            for dimension in (DESTINATION, SOURCE, FRAGMENT):
+                boxes = joined(boxes, dimension) if len(boxes) > 1 else boxes
+            yield at, boxes
 
 
 def _cut(box: Box, dimension: int, mask: int) -> Iterator[tuple[Box, bool, None]]:
