@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gatewrit.compile.surroundings import ALONE
 from gatewrit.kernel import expressions as nf
 from gatewrit.policy.model import Action, Direction, State
@@ -314,8 +316,13 @@ class _Machine:
         elements = self.actual.sets[name].elements
         start = _offset(register)
         key = bytes(registers[start : start + elements.width])
+        concatenated = len(self.actual.sets[name].spec.key) > 1
+        if not concatenated:
+            # Sorted and disjoint, so only the last one that begins before it can hold it.
+            at = int(np.searchsorted(elements.first, np.bytes_(key), "right"))
+            elements = elements.take(slice(max(0, at - 1), at))
         for first, last, verdict in elements.rows():
-            if _within(key, first, last, concatenated=len(self.actual.sets[name].spec.key) > 1):
+            if _within(key, first, last, concatenated=concatenated):
                 return (verdict,)
         return None
 

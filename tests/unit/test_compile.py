@@ -281,7 +281,7 @@ def prefixes(texts: Sequence[str]) -> tuple[Ranges, ...]:
     st.sampled_from(SIZES),
     st.data(),
 )
-def test_the_rules_do_to_every_packet_what_the_policies_say(
+def test_the_rules_do_to_every_packet_what_the_policies_say(  # noqa: PLR0917 - made up by hypothesis
     made: list[Policy],
     hooks: tuple[HookName, ...],
     compiled_at: int,

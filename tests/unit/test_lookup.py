@@ -1,3 +1,4 @@
+# ruff: noqa: S311 - the same addresses every time
 """The look-up of an address in every shape that it takes, against plain bisection."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,13 +34,13 @@ if TYPE_CHECKING:
 FAMILIES: tuple[Family, Family] = (4, 6)
 
 
-def mixed(dice: random.Random, family: Family, count: int, shortest: int, longest: int, stem: int = 0) -> Pairs:
+def mixed(dice: random.Random, family: Family, count: int, lengths: tuple[int, int], stem: int = 0) -> Pairs:
     """Make prefixes of all these lengths below one of length `stem`, whose bits are ones and zeros in turn."""
     width = WIDTHS[family]
     top = int("10" * 64, 2) >> (128 - stem) << (width - stem) if stem else 0
     found = []
     for _ in range(count):
-        host = width - dice.randint(shortest, longest)
+        host = width - dice.randint(*lengths)
         first = (top | dice.getrandbits(width - stem)) >> host << host
         found.append((first, first + (1 << host) - 1))
     return found
@@ -49,7 +51,7 @@ def holes(dice: random.Random, family: Family, count: int) -> Pairs:
     host = WIDTHS[family] - 8
     gone = sorted({(10 << host) + dice.getrandbits(host) for _ in range(count)})
     edges = [(10 << host) - 1, *gone, 11 << host]
-    return [(low + 1, high - 1) for low, high in zip(edges, edges[1:], strict=False) if high - low > 1]
+    return [(low + 1, high - 1) for low, high in pairwise(edges) if high - low > 1]
 
 
 def odd(dice: random.Random, family: Family, count: int) -> Pairs:
@@ -63,13 +65,13 @@ def odd(dice: random.Random, family: Family, count: int) -> Pairs:
 
 
 KINDS: dict[str, Callable[[random.Random, Family, int], Pairs]] = {
-    "hosts": lambda dice, family, count: mixed(dice, family, count, WIDTHS[family], WIDTHS[family]),
-    "mixed": lambda dice, family, count: mixed(dice, family, count, WIDTHS[family] - 8, WIDTHS[family] - 2),
-    "one-eighth": lambda dice, family, count: mixed(dice, family, count, 24, 30, stem=8),
-    "neighbours": lambda dice, family, count: [(5000 + 2 * at, 5000 + 2 * at) for at in range(count)],
+    "hosts": lambda dice, family, count: mixed(dice, family, count, (WIDTHS[family], WIDTHS[family])),
+    "mixed": lambda dice, family, count: mixed(dice, family, count, (WIDTHS[family] - 8, WIDTHS[family] - 2)),
+    "one-eighth": lambda dice, family, count: mixed(dice, family, count, (24, 30), stem=8),
+    "neighbours": lambda _dice, _family, count: [(5000 + 2 * at, 5000 + 2 * at) for at in range(count)],
     "holes": holes,
     "odd": odd,
-    "all lengths": lambda dice, family, count: mixed(dice, family, count, 14, WIDTHS[family]),
+    "all lengths": lambda dice, family, count: mixed(dice, family, count, (14, WIDTHS[family])),
 }
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class _Entries:
     def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, chosen: object) -> _Entries:
+    def take(self, chosen: Any) -> _Entries:
         return _Entries(self.first.take(chosen), self.last.take(chosen), self.label[chosen])
 
     def in_order(self) -> _Entries:
@@ -201,7 +201,8 @@ class _Drawn:
         last = keys_of(entries.last.addresses(family)) if interval else first
         size = None if interval else _size_for(len(entries))
         spec = SetSpec(name, (self._key,), interval=interval, verdicts=verdicts, size=size)
-        label, said = np.zeros(len(entries), np.int32), ()
+        said: tuple[Verdict, ...] = ()
+        label = np.zeros(len(entries), np.int32)
         if verdicts:
             labels, place = np.unique(entries.label, return_inverse=True)
             said = tuple(self._verdict(int(each)) for each in labels)

@@ -107,7 +107,8 @@ class Sizes:
     """From how much on the address look-up takes which shape; other values serve tests, not gateways.
 
     `plain`: so many ranges stand in one interval map. `block`: so many ranges at most, about, share a block. `hashed`:
-    from so many prefixes of one length on they get a hash. `bulk`: from so many ranges on a verdict gets sets of its own.
+    from so many prefixes of one length on they get a hash. `bulk`: from so many ranges on a verdict gets sets of its
+    own.
     `ports`: so many parts of the port space are told apart by rules, more of them by a map.
     """
 

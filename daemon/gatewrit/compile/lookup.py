@@ -48,10 +48,10 @@ class Ranges:
         return len(self.first)
 
 
-def add_lookup(
+def add_lookup(  # noqa: PLR0913, PLR0917 - where, what, and what else
     draft: Draft, name: str, field: Field, ranges: Ranges, verdicts: Sequence[Verdict], miss: Verdict
 ) -> Rule:
-    """Add all that looks an address up, under `name`, and give the rule that does; a packet of another family passes it.
+    """Add all that looks an address up, under `name`, and give the rule that does. Other families pass it.
 
     An address in none of the ranges passes the rule too, or meets `miss`.
     """

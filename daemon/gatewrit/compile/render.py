@@ -57,7 +57,7 @@ class Compiled:
     addresses: Mapping[str, Mapping[Family, int]]
 
 
-def compile_policies(
+def compile_policies(  # noqa: PLR0913, PLR0917 - what the gateway is, besides the policies
     policies: Iterable[Policy],
     now: int,
     hooks: Sequence[HookName],
