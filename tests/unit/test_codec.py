@@ -128,9 +128,10 @@ def test_what_no_set_of_ours_holds_is_refused(records: list[bytes], *, interval:
 
 
 def test_a_last_element_out_of_step_is_seen() -> None:
-    one, two = record(bytes(4), None), record(b"\0\0\0\1", None, end=True)
+    one, two, three = (record(bytes([0, 0, 0, at]), None, end=at == 1) for at in range(3))
+    assert len(decode([one + two + three], 4, interval=True, concatenated=False)) == 2
     with pytest.raises(wire.WireError):
-        decode([one + two + bytes([len(one) - 1]) + one[1:]], 4, interval=True, concatenated=False)
+        decode([one + two + bytes([len(three) - 1]) + three[1:]], 4, interval=True, concatenated=False)
 
 
 def test_verdicts_with_equal_sums_are_told_apart() -> None:
