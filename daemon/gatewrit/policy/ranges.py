@@ -9,14 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gatewrit.policy import bulk
+from gatewrit.policy.canonical import canonical, entries_digest
 from gatewrit.policy.faults import CAP, fault
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Family, Fault, Place, Ranges
 
@@ -178,7 +179,11 @@ def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK) -> AddressList:
         known += _in_turn(_certain(part, above, file), slow)
         above += part.lines
     ranges = tuple(joined for family in FAMILIES if (joined := _joined(known, family, file)))
-    return AddressList(file, data, digest, ranges, reader.judged(sum(map(len, ranges))))
+    faults = reader.judged(sum(map(len, ranges)))
+    if not faults:
+        # Whoever takes the list will ask for it, and again whenever something else of a service has changed.
+        ranges = tuple(replace(part, digest=entries_digest([part], part.family)) for part in ranges)
+    return AddressList(file, data, digest, ranges, faults)
 
 
 class _Reader:
@@ -308,29 +313,11 @@ def _joined(parts: Iterable[Ranges], family: Family, file: str) -> Ranges | None
     return _frozen(Ranges(family, first, last, line, file))
 
 
-def canonical(ranges: Iterable[Ranges], family: Family) -> NDArray[np.uint64]:
-    """All entries of one family as rows of 64-bit words, sorted, each once: equal for lists that mean the same."""
-    own = [part for part in ranges if part.family == family]
-    if not own:
-        return np.empty((0, 2), np.uint64)
-    ends: list[NDArray[Any]] = [
-        np.concatenate(several) for several in zip(*((part.first, part.last) for part in own), strict=True)
-    ]
-    columns = (
-        [end.astype(np.uint64) for end in ends] if family == 4 else [end[half] for end in ends for half in ("hi", "lo")]
-    )
-    order = np.lexsort(columns[::-1])
-    rows = np.stack([column[order] for column in columns], axis=1)
-    keep = np.ones(len(rows), bool)
-    keep[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-    return rows[keep]
-
-
 def covers_everything(ranges: Iterable[Ranges]) -> bool:
     """Whether the IPv4 entries together leave nothing out. IPv6's can't: see `parse_span`."""
     own = [part for part in ranges if part.family == 4]
-    sizes = (int((part.last.astype(np.uint64) - part.first.astype(np.uint64) + 1).sum()) for part in own)
-    if sum(sizes) <= _EVERYTHING[4]:
+    ends = ((int(part.first.sum(dtype=np.uint64)), int(part.last.sum(dtype=np.uint64))) for part in own)
+    if sum(last - first for first, last in ends) + sum(map(len, own)) <= _EVERYTHING[4]:
         return False
     rows = canonical(own, 4)
     reach = np.maximum.accumulate(rows[:, 1])
