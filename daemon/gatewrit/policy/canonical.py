@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ _HALF = np.uint64(32)
 
 def canonical(ranges: Iterable[Ranges], family: Family) -> NDArray[np.uint64]:
     """All entries of one family as rows of 64-bit words, sorted, each once: equal for lists that mean the same."""
-    columns = _columns(ranges, family)
+    columns = list(_columns(ranges, family))
     if family == 4:
         columns = [columns[0] >> _HALF, columns[0] & np.uint64(0xFFFFFFFF)]
     return np.stack(columns, axis=1)
@@ -37,20 +37,26 @@ def entries_digest(ranges: Iterable[Ranges], family: Family) -> bytes:
     return digest.digest()
 
 
-def _columns(ranges: Iterable[Ranges], family: Family) -> list[NDArray[np.uint64]]:
+def _columns(ranges: Iterable[Ranges], family: Family) -> Iterator[NDArray[np.uint64]]:
+    """Give the words of all entries column by column, so that not all need be in memory at a time."""
     own = [part for part in ranges if part.family == family]
     if family == 4:
         words = [(part.first.astype(np.uint64) << _HALF) | part.last.astype(np.uint64) for part in own]
-        word = np.sort(np.concatenate(words or [np.empty(0, np.uint64)]))
+        word = np.sort(_joined(words))
         new = np.ones(len(word), np.bool_)
         new[1:] = word[1:] != word[:-1]
-        return [word[new]]
+        yield word[new]
+        return
     ends: list[list[NDArray[Any]]] = [[part.first for part in own], [part.last for part in own]]
-    empty = [np.empty(0, np.uint64)]
-    columns = [np.concatenate([part[half] for part in end] or empty) for end in ends for half in ("hi", "lo")]
+    columns = [_joined([part[half] for part in end]) for end in ends for half in ("hi", "lo")]
     order, new = _order(columns)
     order = order[new]
-    return [column[order] for column in columns]
+    for column in columns:
+        yield column[order]
+
+
+def _joined(columns: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns or [np.empty(0, np.uint64)])
 
 
 def _order(columns: list[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

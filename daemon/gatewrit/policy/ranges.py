@@ -179,6 +179,7 @@ def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK) -> AddressList:
         known += _in_turn(_certain(part, above, file), slow)
         above += part.lines
     ranges = tuple(joined for family in FAMILIES if (joined := _joined(known, family, file)))
+    known.clear()
     faults = reader.judged(sum(map(len, ranges)))
     if not faults:
         # Whoever takes the list will ask for it, and again whenever something else of a service has changed.
