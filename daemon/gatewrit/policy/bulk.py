@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Words: TypeAlias = NDArray[np.uint64]
 
 #: Bytes of a chunk. A longer line is a chunk of its own, and odd.
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 
 _NEWLINE, _DOT, _SLASH, _DASH, _COLON, _SPACE = b"\n./-: "
 _FIRST_MARK, _OTHER_MARK = b"#;"
