@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewrit.policy.canonical import canonical, entries_digest
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
 from gatewrit.policy.ranges import (
     EntryError,
     Span,
-    canonical,
     covers_everything,
     parse_list,
     parse_span,
@@ -191,6 +191,26 @@ def test_lists_that_mean_the_same_are_canonically_equal(entries: list[Span], cha
             for s in sorted({s for s in entries if s.family == family})
         ]
         assert [tuple(map(int, row)) for row in rows] == words
+        digest = entries_digest(one, family)
+        assert digest == entries_digest(other, family) == entries_digest((*one, *other), family)
+        fewer = to_ranges(((s, 1) for s in entries if s.family == family and s != shuffled[0]), "f")
+        assert (entries_digest(fewer, family) == digest) is (not entries or shuffled[0].family != family)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), max_size=40))
+def test_entries_that_agree_in_part_are_ordered_by_the_rest(parts: list[tuple[int, int, int]]) -> None:
+    entries = [Span(6, (high << 64) | low, (high << 64) + low + size) for high, low, size in parts]
+    rows = canonical(to_ranges(((entry, 1) for entry in entries), "f"), 6)
+    assert [((high << 64) | low, (top << 64) | rest) for high, low, top, rest in rows.tolist()] == sorted(
+        {(entry.first, entry.last) for entry in entries}
+    )
+
+
+@given(st.lists(spans, min_size=1, max_size=12))
+def test_a_good_list_has_the_digest_of_what_it_means(entries: list[Span]) -> None:
+    read = parse_list("\n".join(map(span_text, entries)).encode(), "f")
+    for part in read.ranges:
+        assert part.digest == entries_digest(to_ranges(((entry, 1) for entry in entries), "f"), part.family)
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), max_size=6), st.sampled_from(["whole", "gap", "first", "last"]))

@@ -27,6 +27,7 @@ from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.scribe import Scribe
+from gatewrit.engine.shelf import Shelf
 from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.tally import COUNT_EVERY, Tally
@@ -76,7 +77,8 @@ class Daemon:
         self._kernel = kernel
         self._clock = clock
         self._notifier = notifier
-        self._store = Store(config.state)
+        self._shelf = Shelf(config.state)
+        self._store = Store(config.state, self._shelf)
         self._kept: Mapping[str, Kept] = {}
         self._reading: Reading | None = None
         self._agenda = Agenda(clock)
@@ -227,7 +229,7 @@ class Daemon:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
         await self._around.look()
         first = self._standing.intake is None
-        reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading)
+        reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
         self._reading = reading
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
@@ -246,6 +248,7 @@ class Daemon:
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
+        await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
         if not first:
             # What was lost is told until the files have been read again on purpose, or have changed.
             self._damage = []
@@ -300,7 +303,7 @@ class Daemon:
         now, name = self._time.now(), request.policy or ""
         forget = request.verb == "forget"
         if forget:
-            reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading)
+            reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
             check_gone(name, reading, self._kept, self._tally.totals, now)
         known = {each: kept.document for each, kept in self._kept.items()}
         book, acts = byhand.write_down(self._hand.book, request, known, now)

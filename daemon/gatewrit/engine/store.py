@@ -7,6 +7,7 @@ to be. Everything is read by the same parser as the policy directory: nothing in
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from gatewrit.policy.lists import Shelf
     from gatewrit.policy.load import Source
 
 VERSION = 1
@@ -61,19 +63,24 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The state directory's part for policies. Calls block on the disk; `OSError` says what failed."""
+    """The state directory's part for policies. Calls block on the disk; `OSError` says what failed.
+
+    `shelf` has lists of them already parsed.
+    """
 
     root: Path
+    shelf: Shelf | None = None
 
     def load(self) -> tuple[dict[str, Kept], tuple[str, ...]]:
         """Read back all kept policies, and say what couldn't be."""
         kept: dict[str, Kept] = {}
         damaged: list[str] = []
+        known: dict[str, ServiceDocument] = {}
         folder = self.root / "policies"
         paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
         for path in paths:
             try:
-                found = self._read(path)
+                found = self._read(path, known)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
                 damaged.append(f"{path}: {error}")
             else:
@@ -101,11 +108,11 @@ class Store:
     def _path(self, name: str) -> Path:
         return self.root / "policies" / f"{name}.json"
 
-    def _read(self, path: Path) -> Kept:
+    def _read(self, path: Path, known: dict[str, ServiceDocument]) -> Kept:
         value = durable.read_json(path)
         if value is None or value["version"] != VERSION:
             raise StoreError(f"version {None if value is None else value['version']} isn't one that I know")
-        return read_kept(value, self._text)
+        return read_kept(value, self._text, self.shelf, known)
 
     def _text(self, digest: str) -> bytes:
         if not _DIGEST.fullmatch(digest):
@@ -124,9 +131,15 @@ def _reference(source: Source) -> dict[str, str]:
     return {"file": source.file, "sha256": source.sha256}
 
 
-def read_kept(value: Mapping[str, Any], text: Callable[[str], bytes]) -> Kept:
+def read_kept(
+    value: Mapping[str, Any],
+    text: Callable[[str], bytes],
+    shelf: Shelf | None = None,
+    known: dict[str, ServiceDocument] | None = None,
+) -> Kept:
     """Put a kept policy together from what `document_json` said; `text` fetches by digest.
 
+    `known` are services that were put together before, by what was said of them; those that are now go there too.
     Raises `StoreError` if it can't be parsed, `KeyError`, `TypeError` or `AttributeError` if it says something else,
     and whatever `text` raises.
     """
@@ -137,11 +150,15 @@ def read_kept(value: Mapping[str, Any], text: Callable[[str], bytes]) -> Kept:
     document = parse_policy(fetch(value["policy"]), value["policy"]["file"])
     if isinstance(document, Broken):
         raise StoreError(f"{document.faults[0]}")
+    known = {} if known is None else known
     services = {}
     for name, each in value["services"].items():
-        lists = {called: fetch(source) for called, source in each["lists"].items()}
-        service = parse_service(fetch(each), each["file"], lists)
-        if isinstance(service, Broken):
-            raise StoreError(f"{service.faults[0]}")
-        services[name] = service
+        said = json.dumps(each, sort_keys=True)
+        if said not in known:
+            lists = {called: fetch(source) for called, source in each["lists"].items()}
+            service = parse_service(fetch(each), each["file"], lists, shelf)
+            if isinstance(service, Broken):
+                raise StoreError(f"{service.faults[0]}")
+            known[said] = service
+        services[name] = known[said]
     return Kept(document, services)

@@ -18,6 +18,7 @@ from gatewrit.policy import parts
 from gatewrit.policy.decode import decode, trapped
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.files import RefusedFile
+from gatewrit.policy.lists import read_list
 from gatewrit.policy.meaning import exceptions_said, meaning_of, scope_said
 from gatewrit.policy.model import (
     EVERYWHERE,
@@ -34,7 +35,7 @@ from gatewrit.policy.model import (
     State,
 )
 from gatewrit.policy.parts import node_at
-from gatewrit.policy.ranges import covers_everything, parse_list
+from gatewrit.policy.ranges import covers_everything
 from gatewrit.policy.scalar import Trap
 from gatewrit.policy.schema import PolicyModel, ServiceModel
 from gatewrit.policy.values import NAME, leads_out
@@ -45,6 +46,7 @@ from gatewrit.policy.yaml import Sequence as SequenceNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from gatewrit.policy.lists import Shelf
     from gatewrit.policy.model import Fault
     from gatewrit.policy.ranges import AddressList
 
@@ -179,13 +181,15 @@ def parse_policy(data: bytes, file: str) -> PolicyDocument | Broken:
     )
 
 
-def parse_service(data: bytes, file: str, lists: Mapping[str, bytes]) -> ServiceDocument | Broken:
+def parse_service(
+    data: bytes, file: str, lists: Mapping[str, bytes], shelf: Shelf | None = None
+) -> ServiceDocument | Broken:
     """Read the bytes of a service file whose lists are at hand, by what `prefixes_from` calls them."""
 
     def fetch(name: str) -> AddressList:
         if name not in lists:
             raise RefusedFile("not_found", "there is no such file")
-        return parse_list(lists[name], list_file(file, name))
+        return read_list(lists[name], list_file(file, name), shelf)
 
     return compose_service(data, file, fetch)
 

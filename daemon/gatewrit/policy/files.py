@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a link",
 }
+
+
+#: How old the last change of a file must be, in nanoseconds, for its stamp to tell the next one.
+_SETTLED = 2 * 10**9
 
 
 class RefusedFile(Exception):  # noqa: N818 - reads as what happened
@@ -52,13 +57,27 @@ class Folder:
     fd: int
 
 
+class Stamp(NamedTuple):
+    """Which file it is, and by what the system shows that it was changed; sizes in bytes, times in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    mtime: int
+    ctime: int
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was in a file, when it was last changed (epoch seconds) and whose it is, all of the same moment."""
+    """What was in a file, when it was last changed (epoch seconds) and whose it is, all of the same moment.
+
+    `stamp` is None where a change could leave it as it is.
+    """
 
     data: bytes
     mtime: int
     uid: int
+    stamp: Stamp | None = None
 
 
 @contextmanager
@@ -103,10 +122,13 @@ def is_directory(folder: Folder, relative: str) -> bool:
         return False
 
 
-def read(folder: Folder, relative: str, limit: int) -> Contents:
-    """Read a regular file below the folder, wherever links within it lead; raises RefusedFile."""
+def read(folder: Folder, relative: str, limit: int, known: Contents | None = None) -> Contents:
+    """Read a regular file below the folder, wherever links within it lead; raises RefusedFile.
+
+    If it is the file that `known` was read from, and unchanged, that is given and nothing is read.
+    """
     fd = _open(folder, relative, _LEAF)
-    return _read_open(fd, limit)
+    return _read_open(fd, limit, known)
 
 
 def read_one(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -144,23 +166,40 @@ def _open(folder: Folder, relative: str, flags: int) -> int:
         os.close(at)
 
 
-def _read_open(fd: int, limit: int) -> Contents:
+def _read_open(fd: int, limit: int, known: Contents | None = None) -> Contents:
     with os.fdopen(fd, "rb", buffering=0) as file:
+        now = time.time_ns()
         status = os.fstat(fd)
         _check_kind(status)
+        stamp = _stamp(status, now)
+        if known is not None and stamp is not None and stamp == known.stamp:
+            return known
         if status.st_size > limit:
             raise RefusedFile("too_large", f"{status.st_size:,} bytes, where {limit:,} are allowed")
-        # A file may grow while it is read, and files in /proc say 0.
+        # A file may grow while it is read, and files in /proc say 0. As a rule it comes in one piece, of which no
+        # copy is made then.
         parts, left = [], limit + 1
         try:
-            while left > 0 and (part := file.read(min(left, 1 << 24))):
+            while left > 0 and (part := file.read(min(left, max(status.st_size, 1 << 16) + 1))):
                 parts.append(part)
                 left -= len(part)
         except OSError as error:
             raise RefusedFile("unreadable", _reason(error)) from None
     if left <= 0:
         raise RefusedFile("too_large", f"more than the {limit:,} bytes that are allowed")
-    return Contents(b"".join(parts), int(status.st_mtime), status.st_uid)
+    return Contents(b"".join(parts), int(status.st_mtime), status.st_uid, stamp)
+
+
+def _stamp(status: os.stat_result, now: int) -> Stamp | None:
+    """Give what tells a file from any later state of it, or None if nothing does.
+
+    Every write and rename sets ctime, which nobody can set back, but clocks of file systems tick: what is written right
+    after we read may have the ctime that we saw. So, as git does with its index, only a ctime that was well past when
+    we looked is believed; a change from then on is bound to have another one.
+    """
+    if status.st_ctime_ns > now - _SETTLED:
+        return None
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _check_kind(status: os.stat_result) -> None:

@@ -29,14 +29,17 @@ from gatewrit.policy.document import (
     parse_service,
 )
 from gatewrit.policy.faults import fault, suggest
+from gatewrit.policy.lists import SERVICES, Lists
 from gatewrit.policy.model import Place, Policy
-from gatewrit.policy.ranges import MAX_LIST_BYTES, AddressList, covers_everything, parse_list
+from gatewrit.policy.ranges import covers_everything
 from gatewrit.policy.yaml import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from gatewrit.policy.lists import ListFile, Shelf
     from gatewrit.policy.model import Fault, Service
+    from gatewrit.policy.ranges import AddressList
 
 __all__ = [
     "Broken",
@@ -53,7 +56,6 @@ __all__ = [
     "resolve",
 ]
 
-SERVICES = "services"
 #: Editors' and package managers' own files, which come and go beside ours.
 _PASSED_OVER = re.compile(r"\..*|.*~|.*\.dpkg-[a-z]+", re.DOTALL)
 
@@ -96,18 +98,19 @@ class Reading:
     duplicate_services: Mapping[str, tuple[ServiceDocument, ...]]
     faults: tuple[Fault, ...]
     missing: bool = False
-    lists: Mapping[str, AddressList] = field(default_factory=lambda: MappingProxyType({}))
+    lists: Mapping[str, ListFile] = field(default_factory=lambda: MappingProxyType({}))
     loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def read_directory(path: str | os.PathLike[str], before: Reading | None = None) -> Reading:
+def read_directory(path: str | os.PathLike[str], before: Reading | None = None, shelf: Shelf | None = None) -> Reading:
     """Read every policy and service of a directory; never raises for what is in the files or becomes of them.
 
-    Every file is read, but one that was good `before` and has the same bytes isn't parsed again.
+    What was good `before` and has the same bytes isn't parsed again, and a list file that the system shows to be
+    unchanged isn't even read again. The shelf has lists that were parsed before that, and gets those that are now.
     """
     try:
         with files.open_folder(path) as folder:
-            return _read_folder(folder, before or _NOTHING)
+            return _read_folder(folder, before or _NOTHING, shelf)
     except files.RefusedFile as refused:
         found = fault(Place(os.fspath(path), 1, 1), refused.code, refused.message)
         return Reading({}, {}, {}, {}, {}, {}, (found,), missing=True)
@@ -188,8 +191,8 @@ def load(
 _NOTHING = Reading({}, {}, {}, {}, {}, {}, ())
 
 
-def _read_folder(folder: files.Folder, before: Reading) -> Reading:
-    lists: dict[str, AddressList | files.RefusedFile] = {}
+def _read_folder(folder: files.Folder, before: Reading, shelf: Shelf | None) -> Reading:
+    lists = Lists(folder, before.lists, shelf)
     loaded: dict[str, Loaded] = {}
     named: dict[str, list[str]] = defaultdict(list)
     old_policies = {document.source.file: document for document in before.policies.values()}
@@ -201,8 +204,9 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
 
     def read_service(data: bytes, file: str) -> ServiceDocument | Broken:
         def fetch(name: str) -> AddressList:
-            named[file].append(list_file(file, name))
-            return _fetch(folder, name, file, lists, before.lists, loaded)
+            called = list_file(file, name)
+            named[file].append(called)
+            return lists.fetch(name, called)
 
         old = old_services.get(file)
         if old is not None and old.source.data == data:
@@ -221,6 +225,7 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
         except files.RefusedFile as error:
             refused.append(fault(Place(_shown(folder, SERVICES), 1, 1), error.code, error.message))
     parsed = [_read_file(folder, name, read_service, loaded) for name in services]
+    loaded |= _loaded_lists(lists)
     for file, used in named.items():
         loaded[file] = replace(loaded[file], uses=tuple(dict.fromkeys(used)))
     sound, unsound, twice, more = _sort_out(parsed, "service")
@@ -230,8 +235,8 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
     faults += refused + more
     for document in [*good.values(), *(one for several in double.values() for one in several)]:
         faults += document.warnings
-    unused = [name for name in (*ignored, *besides) if name not in lists and name != SERVICES]
-    faults += [_ignored(folder, name) for name in unused if not _holds(name, lists)]
+    unused = [name for name in (*ignored, *besides) if name not in lists.found and name != SERVICES]
+    faults += [_ignored(folder, name) for name in unused if not _holds(name, lists.found)]
     return Reading(
         policies=MappingProxyType(good),
         services=MappingProxyType(sound),
@@ -240,7 +245,7 @@ def _read_folder(folder: files.Folder, before: Reading) -> Reading:
         duplicate_policies=MappingProxyType(double),
         duplicate_services=MappingProxyType(twice),
         faults=tuple(sorted(set(faults))),
-        lists=MappingProxyType({path: found for path, found in lists.items() if isinstance(found, AddressList)}),
+        lists=MappingProxyType(lists.good),
         loaded=MappingProxyType(loaded),
     )
 
@@ -291,28 +296,11 @@ def _loaded(
     return Loaded(kind, source, found.mtime, found.uid, read.handle, tuple(name for name, _ in uses))
 
 
-def _fetch(  # noqa: PLR0913, PLR0917 - what is asked for, and what is known so far
-    folder: files.Folder,
-    name: str,
-    file: str,
-    lists: dict[str, AddressList | files.RefusedFile],
-    before: Mapping[str, AddressList],
-    loaded: dict[str, Loaded],
-) -> AddressList:
-    """Read a list file once, however many services name it."""
-    path = posixpath.normpath(posixpath.join(SERVICES, name))
-    if path not in lists:
-        try:
-            found, called, old = files.read(folder, path, MAX_LIST_BYTES), list_file(file, name), before.get(path)
-            same = old is not None and (old.data, old.file) == (found.data, called)
-            lists[path] = part = old if old and same else parse_list(found.data, called)
-            loaded[called] = Loaded("list", Source(called, part.data, part.sha256), found.mtime, found.uid)
-        except files.RefusedFile as refused:
-            lists[path] = refused
-    taken = lists[path]
-    if isinstance(taken, files.RefusedFile):
-        raise taken
-    return taken
+def _loaded_lists(lists: Lists) -> dict[str, Loaded]:
+    return {
+        part.file: Loaded("list", Source(part.file, part.data, part.sha256), found.mtime, found.uid)
+        for part, found in lists.good.values()
+    }
 
 
 _SortedOut: TypeAlias = """tuple[

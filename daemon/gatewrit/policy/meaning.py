@@ -7,8 +7,9 @@ from dataclasses import fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from gatewrit.policy.canonical import entries_digest
 from gatewrit.policy.model import Instant
-from gatewrit.policy.ranges import canonical
+from gatewrit.policy.ranges import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,10 +37,10 @@ def _endpoint_digest(endpoint: Endpoint) -> bytes:
 
 def _ranges_digest(ranges: tuple[Ranges, ...]) -> bytes:
     digest = sha256()
-    for family in (4, 6):
-        rows = canonical(ranges, family)
-        digest.update(len(rows).to_bytes(8, "big"))
-        digest.update(rows.astype(">u8").tobytes())
+    for family in FAMILIES:
+        own = [part for part in ranges if part.family == family]
+        known = own[0].digest if len(own) == 1 else b""
+        digest.update(known or entries_digest(own, family))
     return digest.digest()
 
 

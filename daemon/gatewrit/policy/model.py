@@ -117,7 +117,8 @@ class Ranges:
     """Inclusive address ranges of one family in the order of their source, overlaps and duplicates included.
 
     `first` and `last` are arrays of shape (n,) of IPV4_DTYPE or IPV6_DTYPE, `line` of int32: the line each range
-    stands on in `file`. All are read-only.
+    stands on in `file`. All are read-only. `digest` is over what the entries mean (`canonical.entries_digest`),
+    or empty where nobody has worked it out yet.
     """
 
     family: Family
@@ -125,6 +126,7 @@ class Ranges:
     last: NDArray[np.generic]
     line: NDArray[np.int32]
     file: str
+    digest: bytes = b""
 
     def __len__(self) -> int:
         return len(self.first)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import ipaddress
 import re
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from io import BytesIO
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gatewrit.policy import bulk
+from gatewrit.policy.canonical import canonical, entries_digest
 from gatewrit.policy.faults import CAP, fault
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Family, Fault, Place, Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: A list of eight million prefixes; beyond that something else than a service is meant.
 MAX_LIST_BYTES = 128 << 20
 
+FAMILIES: tuple[Family, ...] = (4, 6)
 _LOW = (1 << 64) - 1
 _EVERYTHING = {4: (1 << 32) - 1, 6: (1 << 128) - 1}
 #: What no IPv6 entry may take in: these never leave a link, or name a group, or are IPv4 in disguise.
@@ -158,39 +160,66 @@ _ENTRIES = re.compile(rb"[#;]+\s*entries\s*:\s*(.*?)\s*", re.IGNORECASE)
 _COMMENT = re.compile(rb"[#;]")
 
 
-def parse_list(data: bytes, file: str) -> AddressList:
-    """Read a list file: one entry per line, `#` and `;` begin comments, `# entries: N` is held to."""
+def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK) -> AddressList:
+    """Read a list file: one entry per line, `#` and `;` begin comments, `# entries: N` is held to.
+
+    `chunk` is how many bytes are read at a time; no result depends on it.
+    """
     digest = sha256(data).hexdigest()
     if b"\0" in data:
         place = Place(file, data.count(b"\n", 0, data.index(b"\0")) + 1, 1)
         said = "a NUL byte: this is a binary file; one prefix, address or first-last range per line is read"
         return AddressList(file, data, digest, (), (fault(place, "not_text", said),))
-    faults: list[Fault] = []
-    counts: list[tuple[Place, str]] = []
-    bad = 0
+    reader = _Reader(file)
+    known: list[Ranges] = []
+    above = 1
+    for part in bulk.read(data, chunk):
+        odd = ((above + line, data[start:stop]) for line, start, stop in part.odd)
+        slow = to_ranges(reader.read(odd), file)
+        known += _in_turn(_certain(part, above, file), slow)
+        above += part.lines
+    ranges = tuple(joined for family in FAMILIES if (joined := _joined(known, family, file)))
+    known.clear()
+    faults = reader.judged(sum(map(len, ranges)))
+    if not faults:
+        # Whoever takes the list will ask for it, and again whenever something else of a service has changed.
+        ranges = tuple(replace(part, digest=entries_digest([part], part.family)) for part in ranges)
+    return AddressList(file, data, digest, ranges, faults)
 
-    def entries() -> Iterator[tuple[Span, int]]:
-        nonlocal bad
-        for number, raw in enumerate(BytesIO(data), 1):
+
+class _Reader:
+    """Reads lines one by one, each as it stands in the file, and remembers what is wrong with them."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._faults: list[Fault] = []
+        self._counts: list[tuple[Place, str]] = []
+        self._bad = 0
+
+    def read(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[Span, int]]:
+        """Give the entries of lines with their numbers."""
+        for number, raw in lines:
             line = raw.strip()
             if b"#" in line or b";" in line:
                 if match := _ENTRIES.fullmatch(line):
-                    counts.append((_place(file, number, raw), match[1].decode("ascii", "replace")))
+                    self._counts.append((_place(self._file, number, raw), match[1].decode("ascii", "replace")))
                 line = _COMMENT.split(line, maxsplit=1)[0].rstrip()
             if not line:
                 continue
             try:
                 yield parse_span(line.decode("ascii")), number
             except ValueError as error:
-                bad += 1
-                if bad <= CAP:
-                    faults.append(_bad_line(error, line, _place(file, number, raw)))
+                self._bad += 1
+                if self._bad <= CAP:
+                    self._faults.append(_bad_line(error, line, _place(self._file, number, raw)))
 
-    ranges = to_ranges(entries(), file)
-    if bad > CAP:
-        faults.append(fault(faults[-1].place, "many_faults", f"and {bad - CAP:,} more bad lines below this one"))
-    faults += _miscounted(file, sum(map(len, ranges)) + bad, counts)
-    return AddressList(file, data, digest, ranges, tuple(sorted(faults)))
+    def judged(self, good: int) -> tuple[Fault, ...]:
+        """Give all that is wrong with a list that has so many good entries."""
+        faults, bad = list(self._faults), self._bad
+        if bad > CAP:
+            faults.append(fault(faults[-1].place, "many_faults", f"and {bad - CAP:,} more bad lines below this one"))
+        faults += _miscounted(self._file, good + bad, self._counts)
+        return tuple(sorted(faults))
 
 
 def _miscounted(file: str, found: int, counts: Iterable[tuple[Place, str]]) -> Iterator[Fault]:
@@ -245,35 +274,51 @@ def to_ranges(entries: Iterable[tuple[Span, int]], file: str) -> tuple[Ranges, .
 def _ranges(
     family: Family, first: NDArray[np.generic], last: NDArray[np.generic], lines: array[int], file: str
 ) -> Ranges:
-    line = np.array(lines, np.int32)
-    for column in (first, last, line):
+    return _frozen(Ranges(family, first, last, np.array(lines, np.int32), file))
+
+
+def _frozen(ranges: Ranges) -> Ranges:
+    for column in (ranges.first, ranges.last, ranges.line):
         column.setflags(write=False)
-    return Ranges(family, first, last, line, file)
+    return ranges
 
 
-def canonical(ranges: Iterable[Ranges], family: Family) -> NDArray[np.uint64]:
-    """All entries of one family as rows of 64-bit words, sorted, each once: equal for lists that mean the same."""
-    own = [part for part in ranges if part.family == family]
-    if not own:
-        return np.empty((0, 2), np.uint64)
-    ends: list[NDArray[Any]] = [
-        np.concatenate(several) for several in zip(*((part.first, part.last) for part in own), strict=True)
+def _certain(part: bulk.Chunk, above: int, file: str) -> list[Ranges]:
+    found: tuple[tuple[Family, bulk.Entries], ...] = ((4, part.four), (6, part.six))
+    return [
+        Ranges(family, each.first, each.last, (each.line + above).astype(np.int32), file)
+        for family, each in found
+        if len(each.line)
     ]
-    columns = (
-        [end.astype(np.uint64) for end in ends] if family == 4 else [end[half] for end in ends for half in ("hi", "lo")]
-    )
-    order = np.lexsort(columns[::-1])
-    rows = np.stack([column[order] for column in columns], axis=1)
-    keep = np.ones(len(rows), bool)
-    keep[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-    return rows[keep]
+
+
+def _in_turn(certain: Sequence[Ranges], slow: Sequence[Ranges]) -> Iterator[Ranges]:
+    """Put the entries of a chunk that were read in two ways into the order of their lines."""
+    for family in FAMILIES:
+        parts = [part for part in (*certain, *slow) if part.family == family]
+        if len(parts) == 2:
+            one, other = parts
+            order = np.argsort(np.concatenate([one.line, other.line]), kind="stable")
+            columns = ((one.first, other.first), (one.last, other.last), (one.line, other.line))
+            first, last, line = (np.concatenate(pair)[order] for pair in columns)
+            yield Ranges(family, first, last, line, one.file)
+        else:
+            yield from parts
+
+
+def _joined(parts: Iterable[Ranges], family: Family, file: str) -> Ranges | None:
+    own = [part for part in parts if part.family == family]
+    if not own:
+        return None
+    first, last, line = (np.concatenate([getattr(part, name) for part in own]) for name in ("first", "last", "line"))
+    return _frozen(Ranges(family, first, last, line, file))
 
 
 def covers_everything(ranges: Iterable[Ranges]) -> bool:
     """Whether the IPv4 entries together leave nothing out. IPv6's can't: see `parse_span`."""
     own = [part for part in ranges if part.family == 4]
-    sizes = (int((part.last.astype(np.uint64) - part.first.astype(np.uint64) + 1).sum()) for part in own)
-    if sum(sizes) <= _EVERYTHING[4]:
+    ends = ((int(part.first.sum(dtype=np.uint64)), int(part.last.sum(dtype=np.uint64))) for part in own)
+    if sum(last - first for first, last in ends) + sum(map(len, own)) <= _EVERYTHING[4]:
         return False
     rows = canonical(own, 4)
     reach = np.maximum.accumulate(rows[:, 1])
