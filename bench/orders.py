@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.api import client
 from gatewrit.compile.render import compile_policies
-from gatewrit.kernel.transaction import diff
+from gatewrit.kernel.plan import diff
 from gatewrit.policy.model import Transport
 from lab import Namespace
 from support.fake import FakeKernel
@@ -158,7 +158,7 @@ def loaded(policies: int) -> Actual:
 
     async def load() -> Actual:
         kernel = FakeKernel()
-        await kernel.commit(diff(compiled.ruleset, await kernel.read()).change)
+        await kernel.commit(diff(compiled.ruleset, await kernel.read()).whole)
         return await kernel.read()
 
     return asyncio.run(load())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
     DPORT,
     IP6_DADDR,
@@ -51,7 +52,6 @@ from gatewrit.kernel.transaction import (
     DeleteTable,
     Operation,
     Transaction,
-    diff,
 )
 from gatewrit.policy.model import Transport
 from support.fake import FakeKernel
@@ -274,7 +274,7 @@ def test_any_policies_after_any_others(on: Run, steps: list[list[Policy]]) -> No
             compiled = compile_policies(policies, 0, ("forward", "output"), -10)
             done = await reconcile(kernel, compiled.ruleset)
             await kernel.commit(done.sweep)
-            assert not diff(compiled.ruleset, await kernel.read()).change
+            assert not diff(compiled.ruleset, await kernel.read()).whole
         actual = await kernel.read()
         if actual.handle is not None:
             await kernel.commit(Transaction((DeleteTable(),)))

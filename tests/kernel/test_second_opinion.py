@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
     DPORT,
     IP6_DADDR,
@@ -36,7 +37,7 @@ from gatewrit.kernel.ruleset import (
 )
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.text import script
-from gatewrit.kernel.transaction import Transaction, diff, removal
+from gatewrit.kernel.transaction import Transaction, removal
 from gatewrit.policy.model import Action, Direction, Transport
 from support.strategies import policy_sets, simple
 
@@ -68,7 +69,7 @@ def read() -> Actual:
 
 def remaining(desired: Ruleset) -> str:
     """Give what is still to be done, in nft's words."""
-    return str(diff(desired, read()).change)
+    return str(diff(desired, read()).whole)
 
 
 def everything() -> list[Policy]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gatewrit.kernel.transaction import diff
+from gatewrit.kernel.plan import diff
 from support.fake import FakeKernel
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def load(desired: Ruleset) -> Actual:
 
     async def work() -> Actual:
         kernel = FakeKernel()
-        await kernel.commit(diff(desired, await kernel.read()).change)
+        await kernel.commit(diff(desired, await kernel.read()).whole)
         return await kernel.read()
 
     return asyncio.run(work())

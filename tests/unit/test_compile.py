@@ -17,8 +17,8 @@ from gatewrit.compile.render import compile_policies
 from gatewrit.compile.segments import coalesce, segment
 from gatewrit.compile.spans import exact_sum, merge
 from gatewrit.compile.surroundings import Surroundings
+from gatewrit.kernel.plan import diff
 from gatewrit.kernel.text import script
-from gatewrit.kernel.transaction import diff
 from gatewrit.policy.model import Action, Direction, State, Transport
 from support.fake import FakeKernel
 from support.paper import Packet, by_policies, by_rules
@@ -208,9 +208,9 @@ def test_the_strictest_acts_while_it_lasts() -> None:
 def load(compiled: Compiled) -> Actual:
     async def work() -> Actual:
         kernel = FakeKernel()
-        await kernel.commit(diff(compiled.ruleset, await kernel.read()).change)
+        await kernel.commit(diff(compiled.ruleset, await kernel.read()).whole)
         actual = await kernel.read()
-        assert not diff(compiled.ruleset, actual).change
+        assert not diff(compiled.ruleset, actual).whole
         return actual
 
     return asyncio.run(work())
@@ -304,7 +304,7 @@ def test_the_rules_do_to_every_packet_what_the_policies_say(  # noqa: PLR0917 - 
 def test_the_order_in_which_policies_are_read_does_not_matter(made: list[Policy], now: int) -> None:
     one = compile_policies(made, now, ("forward",), -10)
     two = compile_policies(reversed(made), now, ("forward",), -10)
-    assert not diff(two.ruleset, load(one)).change
+    assert not diff(two.ruleset, load(one)).whole
     assert script(one.ruleset) == script(two.ruleset)
 
 

@@ -16,7 +16,7 @@ from gatewrit.compile.acting import Local, acting
 from gatewrit.compile.rails import Judge, Rails
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.kernel.transaction import diff
+from gatewrit.kernel.plan import diff
 from gatewrit.policy.instant import parse_instant
 from gatewrit.policy.load import load
 from gatewrit.policy.ranges import parse_span, to_ranges
@@ -103,7 +103,7 @@ def epoch(text: str) -> int:
 def loaded(compiled: Compiled) -> Actual:
     async def work() -> Actual:
         kernel = FakeKernel()
-        await kernel.commit(diff(compiled.ruleset, await kernel.read()).change)
+        await kernel.commit(diff(compiled.ruleset, await kernel.read()).whole)
         return await kernel.read()
 
     return asyncio.run(work())

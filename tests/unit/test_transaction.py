@@ -13,6 +13,7 @@ from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
 from gatewrit.kernel import text
 from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
     DPORT,
     IIFNAME,
@@ -30,7 +31,7 @@ from gatewrit.kernel.ruleset import (
     SetSpec,
 )
 from gatewrit.kernel.socket import KernelError
-from gatewrit.kernel.transaction import AddChain, DeleteRule, DeleteTable, FlushChain, Transaction, diff, removal
+from gatewrit.kernel.transaction import AddChain, DeleteRule, DeleteTable, FlushChain, Transaction, removal
 from gatewrit.policy.model import Transport
 from support.fake import FakeKernel
 from support.strategies import policy_sets, simple
@@ -47,9 +48,9 @@ def rendered(policies: list[Policy], now: int = 0) -> Ruleset:
 
 async def bring(kernel: FakeKernel, desired: Ruleset) -> Transaction:
     plan = diff(desired, await kernel.read())
-    await kernel.commit(plan.change)
+    await kernel.commit(plan.whole)
     await kernel.commit(plan.sweep)
-    return plan.change
+    return plan.whole
 
 
 @given(st.lists(st.tuples(policy_sets(3), st.sampled_from([0, 1500, 3500])), min_size=1, max_size=4))
@@ -60,7 +61,7 @@ def test_each_step_leads_exactly_to_what_is_desired(steps: list[tuple[list[Polic
             desired = rendered(policies, now)
             await bring(kernel, desired)
             again = diff(desired, await kernel.read())
-            assert not again.change
+            assert not again
             assert not again.sweep
 
     asyncio.run(work())
@@ -72,7 +73,7 @@ def test_a_crash_between_any_two_transactions_then_a_pass_converges(one: list[Po
         kernel = FakeKernel()
         await bring(kernel, rendered(one))
         plan = diff(rendered(two), await kernel.read())
-        await kernel.commit(plan.change)  # and here the daemon died, the sweep never came
+        await kernel.commit(plan.whole)  # and here the daemon died, the sweep never came
         assert not (await reconcile(kernel, rendered(two))).changed
 
     asyncio.run(work())
@@ -87,7 +88,7 @@ def test_a_refused_transaction_changes_nothing() -> None:
         with pytest.raises(KernelError) as refused:
             await kernel.commit(Transaction((AddChain(Chain("x", ())), AddChain(Chain("x", ())))))
         assert refused.value.errno == errno.EEXIST
-        assert not diff(desired, await kernel.read()).change
+        assert not diff(desired, await kernel.read()).whole
         assert (await kernel.read()).generation == before.generation
 
     asyncio.run(work())
@@ -168,12 +169,12 @@ def test_a_rule_in_the_wrong_place_is_written_anew() -> None:
         await bring(kernel, rung(2, 1))
         change = await bring(kernel, rung(1, 2))
         assert change.operations[0] == FlushChain("cell")
-        assert not diff(rung(1, 2), await kernel.read()).change
+        assert not diff(rung(1, 2), await kernel.read()).whole
 
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("what", ["hook", "comment", "size", "foreign"])
+@pytest.mark.parametrize("what", ["hook", "comment", "foreign"])
 def test_what_cannot_be_changed_in_place_is_made_anew_with_the_table(what: str) -> None:
     async def work() -> None:
         kernel = FakeKernel()
@@ -185,10 +186,9 @@ def test_what_cannot_be_changed_in_place_is_made_anew_with_the_table(what: str) 
         bent = {
             "hook": replace(actual, chains={"forward": replace(chain, hook=Hook("input", -10))}),
             "comment": replace(actual, chains={"forward": replace(chain, comment=None)}),
-            "size": replace(actual, sets=held(0, 1, size=3).sets),
             "foreign": replace(actual, foreign=("flowtable f",)),
         }[what]
-        assert isinstance(diff(base, bent).change.operations[0], DeleteTable)
+        assert isinstance(diff(base, bent).whole.operations[0], DeleteTable)
 
     asyncio.run(work())
 
@@ -198,7 +198,7 @@ def test_counters_are_swept_only_after_the_rules_have_gone() -> None:
         kernel = FakeKernel()
         await bring(kernel, rendered([simple("a", ["10.0.0.1"], [Transport(6, 1, 1)])]))
         plan = diff(rendered([]), await kernel.read())
-        assert "counter" not in str(plan.change)
+        assert "counter" not in str(plan.whole)
         assert str(plan.sweep) == "delete counter inet gatewrit by.a\n"
 
     asyncio.run(work())
@@ -255,7 +255,7 @@ def test_a_lost_acknowledgement_is_settled_by_reading() -> None:
                 raise KernelError(errno.ENOBUFS, "commit a transaction")
 
     done = asyncio.run(reconcile(Lossy(), rung(1)))
-    assert not diff(rung(1), done.actual).change
+    assert not diff(rung(1), done.actual).whole
 
 
 def test_a_kernel_that_does_not_keep_what_it_acknowledged_is_not_believed() -> None:

@@ -26,8 +26,8 @@ from gatewrit.engine.store import Store
 from gatewrit.engine.trust import settled_now
 from gatewrit.kernel import text
 from gatewrit.kernel.host import Rtnetlink
+from gatewrit.kernel.plan import diff
 from gatewrit.kernel.socket import NftSocket
-from gatewrit.kernel.transaction import diff
 from gatewrit.policy.instant import parse_instant
 from gatewrit.policy.load import load, resolve
 from gatewrit.policy.model import Fault, Policy
@@ -146,7 +146,7 @@ def plan(settings: Settings, *, verbose: bool, as_json: bool) -> int:
         }
     )
     changes = preview(acting(enforced.values(), local, now), wanted, now)
-    change = diff(compiled.ruleset, actual).change
+    change = diff(compiled.ruleset, actual).whole
     if as_json:
         print_json(
             {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gatewrit.kernel.plan import Plan, diff, settled
 from gatewrit.kernel.socket import KernelError
-from gatewrit.kernel.transaction import Plan, Transaction, diff
+from gatewrit.kernel.transaction import Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gatewrit.kernel.ruleset import Ruleset
     from gatewrit.kernel.socket import Kernel
     from gatewrit.kernel.transaction import Actual
@@ -30,6 +33,10 @@ class NotConvergedError(Exception):
         super().__init__(f"the kernel still differs in {remaining.size} places after {_ATTEMPTS} tries, first: {first}")
 
 
+class InterruptedPassError(Exception):
+    """Somebody in a hurry was waiting. What was prepared so far stays, and changes nothing that a packet can meet."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it."""
@@ -41,29 +48,64 @@ class Pass:
     sweep: Transaction
 
 
-async def reconcile(kernel: Kernel, desired: Ruleset) -> Pass:
+@dataclass(frozen=True, slots=True, eq=False)
+class Around:
+    """What a pass goes by, besides what is desired.
+
+    `known` is what was read before: elements of sets that are still the same sets are taken from there. `coming` is
+    what is being prepared for later. `step` is called between batches with how much of how much is prepared; it may
+    raise `InterruptedPassError`.
+    """
+
+    known: Actual | None = None
+    coming: Ruleset | None = None
+    step: Callable[[int, int], None] = lambda _done, _all: None
+
+
+ALONE = Around()
+
+
+async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) -> Pass:
     """Bring the kernel to `desired` and prove it by reading back.
 
     Raises `KernelError` if the kernel refuses or can't be asked, `NotConvergedError` if it doesn't keep what it
-    acknowledged. Either way the kernel holds what it held before, or what is desired, never half.
+    acknowledged. Either way packets meet what they met before, or what is desired, never half.
     """
     found: Actual | None = None
-    first = Transaction()
+    first, nothing = Transaction(), Transaction()
     changed = 0
-    plan = Plan(first, first)
+    plan, known = Plan(nothing, nothing, nothing), around.known
     for attempt in range(_ATTEMPTS):
-        actual = await kernel.read()
+        actual = await kernel.read(known)
         found = found or actual
         # Comparing a large ruleset takes a while; others are answered meanwhile.
-        plan = await asyncio.to_thread(diff, desired, actual)
-        if not plan.change:
-            return Pass(changed, first, found, actual, plan.sweep)
-        first = first or plan.change
+        plan = await asyncio.to_thread(diff, desired, actual, around.coming)
+        if not plan:
+            return Pass(changed, first, found, settled(desired, actual), plan.sweep)
+        first = first or plan.whole
         try:
-            await kernel.commit(plan.change, actual.generation if attempt < _INSISTING else None)
-            changed += plan.change.size
+            prepared = await _prepare(kernel, plan.prepare, around.step)
+            generation = actual.generation + prepared if attempt < _INSISTING else None
+            await kernel.commit(plan.change, generation)
+            changed += plan.whole.size
         except KernelError as error:
             # ERESTART: overtaken. ENOBUFS: perhaps done, the answer was lost. Both are settled by reading.
             if error.errno not in {errno.ERESTART, errno.ENOBUFS}:
                 raise
-    raise NotConvergedError(plan.change)
+        known = without_sets(actual, plan.whole.sets)
+    raise NotConvergedError(plan.whole)
+
+
+async def _prepare(kernel: Kernel, transaction: Transaction, step: Callable[[int, int], None]) -> int:
+    """Carry out what changes nothing yet, in batches; gives how many. Our table is ours: nobody's change matters."""
+    batches, done, size = 0, 0, transaction.size
+    for batch in transaction.batches(kernel.room):
+        step(done, size)
+        await kernel.commit(batch)
+        batches, done = batches + 1, done + batch.size
+    return batches
+
+
+def without_sets(actual: Actual, names: frozenset[str]) -> Actual:
+    """Give what is known but for some sets, which are to be read again."""
+    return replace(actual, sets={name: each for name, each in actual.sets.items() if name not in names})

@@ -207,8 +207,16 @@ class Answers:
     elements: Mapping[str, tuple[bytes, ...]] | None = None
 
 
-def decode(answers: Answers) -> Actual:
-    """Put together what the table holds; what no ruleset of ours can hold is named in `foreign`."""
+#: Rules by what the kernel said of them: ten thousand orders' rules are decoded once, not at each look.
+Decoded = dict[bytes, tuple[str, ActualRule]]
+
+
+def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | None = None) -> Actual:
+    """Put together what the table holds; what no ruleset of ours can hold is named in `foreign`.
+
+    Of sets whose elements weren't asked for, those in `known` are taken. `decoded` is what `decode` made of rules
+    before; it is brought up to date.
+    """
     table = next((found for found in map(wire.attributes, answers.tables) if _named(found, 1)), None)
     if table is None:
         return Actual(answers.generation)
@@ -220,7 +228,7 @@ def decode(answers: Answers) -> Actual:
     ]
     if 2 in table and wire.number(table[2]) & TABLE_DORMANT:
         foreign.append("table flag dormant")
-    rules = _rules(answers.rules)
+    rules = _rules(answers.rules, {} if decoded is None else decoded)
     chains = {}
     for parts in filter(_ours, map(wire.attributes, answers.chains)):
         chain = _decode_chain(parts, rules)
@@ -229,14 +237,22 @@ def decode(answers: Answers) -> Actual:
         else:
             chains[chain.name] = chain
     sets = {}
+    handles = set_handles(answers.sets)
     for parts in filter(_ours, map(wire.attributes, answers.sets)):
-        found = decode_set(parts, (answers.elements or {}).get(wire.text(parts[2]), ()))
+        name = wire.text(parts[2])
+        asked = answers.elements or {}
+        found = known.sets[name] if known is not None and name not in asked else decode_set(parts, asked.get(name, ()))
         if found is None:
-            foreign.append(f"set {wire.text(parts[2])}")
+            foreign.append(f"set {name}")
         else:
-            sets[found.spec.name] = found
+            sets[name] = found
     counters = {each.name: each for each in map(decode_counter, answers.objects) if each is not None}
-    return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, tuple(sorted(foreign)))
+    return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, tuple(sorted(foreign)), handles)
+
+
+def set_handles(payloads: Iterable[bytes]) -> dict[str, int]:
+    """Give the handle of each set of our table, by name."""
+    return {wire.text(parts[2]): wire.number(parts[16]) for parts in filter(_ours, map(wire.attributes, payloads))}
 
 
 def _ours(parts: dict[int, bytes]) -> bool:
@@ -258,13 +274,25 @@ def _find_comment(userdata: bytes | None, kind: int) -> str | None:
     return None
 
 
-def _rules(payloads: Iterable[bytes]) -> dict[str, list[ActualRule]]:
+def _rules(payloads: Iterable[bytes], decoded: Decoded) -> dict[str, list[ActualRule]]:
     rules: dict[str, list[ActualRule]] = {}
-    for parts in filter(_ours, map(wire.attributes, payloads)):
-        found = expressions.decode(parts.get(4, b""))
-        rule = ActualRule(wire.number(parts[3]), found, _find_comment(parts.get(7), _COMMENT))
-        rules.setdefault(wire.text(parts[2]), []).append(rule)
+    before = dict(decoded)
+    decoded.clear()
+    for payload in payloads:
+        found = before.get(payload) or _rule_in(payload)
+        if found is not None:
+            decoded[payload] = found
+            rules.setdefault(found[0], []).append(found[1])
     return rules
+
+
+def _rule_in(payload: bytes) -> tuple[str, ActualRule] | None:
+    """Decode a rule with its chain's name; None for one of another table."""
+    parts = wire.attributes(payload)
+    if not _ours(parts):
+        return None
+    found = expressions.decode(parts.get(4, b""))
+    return wire.text(parts[2]), ActualRule(wire.number(parts[3]), found, _find_comment(parts.get(7), _COMMENT))
 
 
 def _decode_chain(parts: dict[int, bytes], rules: dict[str, list[ActualRule]]) -> ActualChain | str:

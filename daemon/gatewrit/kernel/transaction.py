@@ -1,26 +1,23 @@
-"""What to change: the difference between the desired ruleset and the actual one, a value that prints as nft commands.
+"""What is changed: operations as a value that prints as nft commands, and what the kernel has.
 
-`diff` is pure. A transaction is carried out by the kernel as a whole or not at all, and between any two packets:
-no packet ever meets half of it.
+A transaction is carried out by the kernel as a whole or not at all, and between any two packets: no packet ever meets
+half of it. `gatewrit.kernel.plan` says which one leads from what the kernel has to what is desired.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from gatewrit.kernel import text
-from gatewrit.kernel.ruleset import TABLE, TABLE_COMMENT, Chain, Counter, Hook, Rule, Ruleset, Set, SetSpec, lower
+from gatewrit.kernel.ruleset import TABLE, TABLE_COMMENT, Chain, Counter, Hook, Rule, Set, SetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gatewrit.kernel.elements import Elements
     from gatewrit.kernel.expressions import Expression
-
-_D = TypeVar("_D")
-_A = TypeVar("_A")
 
 #: How many commands are shown of a transaction where not all of it can be, and how many characters of each.
 _EXCERPT, _EXCERPT_LENGTH = 3, 200
@@ -61,7 +58,8 @@ class Actual:
     """What the kernel has under our table's name at one generation; `handle` None: no such table.
 
     `foreign` names what is in the table though no ruleset of ours can hold it (flowtables, other objects, sets of
-    other kinds): it can only be removed together with the table.
+    other kinds): it can only be removed together with the table. `handles` tell sets apart that come one after the
+    other under one name.
     """
 
     generation: int
@@ -70,6 +68,7 @@ class Actual:
     sets: Mapping[str, Set] = field(default_factory=lambda: MappingProxyType({}))
     counters: Mapping[str, ActualCounter] = field(default_factory=lambda: MappingProxyType({}))
     foreign: tuple[str, ...] = ()
+    handles: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,83 +203,46 @@ class Transaction:
             for operation in self.operations
         )
 
+    @property
+    def sets(self) -> frozenset[str]:
+        """The names of the sets that are not as they were after it."""
+        changed = [
+            each.spec.name for each in self.operations if isinstance(each, AddSet | AddElements | DeleteElements)
+        ]
+        return frozenset(changed + [each.name for each in self.operations if isinstance(each, DeleteSet)])
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """`change` brings the kernel to the desired ruleset; `sweep` afterwards deletes the counters that nothing uses.
-
-    They are apart because a counter's last packets must be read after the rules that count on it are gone, and
-    before it is deleted.
-    """
-
-    change: Transaction
-    sweep: Transaction
-
-
-def diff(desired: Ruleset, actual: Actual) -> Plan:
-    """Give what makes `actual` hold just `desired`: nothing missing, nothing else, nothing right rewritten."""
-    if actual.handle is None:
-        return Plan(Transaction((AddTable(), *_build(desired, Actual(0)))), Transaction())
-    if actual.foreign or _reshaped(desired, actual):
-        return Plan(Transaction((DeleteTable(), AddTable(), *_build(desired, Actual(0)))), Transaction())
-    unused = tuple(DeleteCounter(name) for name in actual.counters if name not in desired.counters)
-    return Plan(Transaction(tuple(_build(desired, actual))), Transaction(unused))
-
-
-def _reshaped(desired: Ruleset, actual: Actual) -> bool:
-    """Whether an object has our name but another shape: the kernel can't change that in place, only anew."""
-    return (
-        any(
-            (chain.hook, chain.comment) != (found.hook, found.comment)
-            for chain, found in _pairs(desired.chains, actual.chains)
-        )
-        or any(wanted.spec != found.spec for wanted, found in _pairs(desired.sets, actual.sets))
-        or any(wanted.comment != found.comment for wanted, found in _pairs(desired.counters, actual.counters))
-    )
+    def batches(self, room: int) -> Iterator[Transaction]:
+        """Cut into transactions of at most about `room` bytes each, in order; elements of one set may be cut apart."""
+        batch: list[Operation] = []
+        used = 0
+        for operation in self.operations:
+            for part, weight in _parts(operation, room):
+                if batch and used + weight > room:
+                    yield Transaction(tuple(batch))
+                    batch, used = [], 0
+                batch.append(part)
+                used += weight
+        if batch:
+            yield Transaction(tuple(batch))
 
 
-def _pairs(desired: Mapping[str, _D], actual: Mapping[str, _A]) -> Iterator[tuple[_D, _A]]:
-    return ((desired[name], actual[name]) for name in desired if name in actual)
+#: About the most bytes that a rule or an object of ours takes on the wire, and an attribute around a key or a verdict.
+_OBJECT_BYTES, _AROUND_BYTES = 700, 12
 
 
-def _build(desired: Ruleset, actual: Actual) -> Iterator[Operation]:
-    """Yield what is missing before what refers to it, and delete what is too much after the last reference to it."""
-    yield from (AddCounter(each) for name, each in desired.counters.items() if name not in actual.counters)
-    yield from (AddChain(each) for name, each in desired.chains.items() if name not in actual.chains)
-    yield from (AddSet(each.spec) for name, each in desired.sets.items() if name not in actual.sets)
-    yield from (change for each in desired.sets.values() for change in _elements(each, actual.sets.get(each.spec.name)))
-    for name, chain in desired.chains.items():
-        yield from _rules(chain, actual.chains.get(name))
-    doomed = [name for name in actual.chains if name not in desired.chains]
-    yield from (FlushChain(name) for name in doomed if actual.chains[name].rules)
-    yield from (DeleteSet(name) for name in actual.sets if name not in desired.sets)
-    yield from (DeleteChain(name) for name in doomed)
-
-
-def _elements(desired: Set, actual: Set | None) -> Iterator[Operation]:
-    if actual is None:
-        added, removed = desired.elements, desired.elements.take(slice(0, 0))
-    else:
-        added = desired.elements.minus(actual.elements)
-        removed = actual.elements.minus(desired.elements)
-    if len(removed):
-        yield DeleteElements(desired.spec, removed)
-    if len(added):
-        yield AddElements(desired.spec, added)
-
-
-def _rules(chain: Chain, actual: ActualChain | None) -> Iterator[Operation]:
-    wanted = [(lower(rule), rule.comment) for rule in chain.rules]
-    found = [(rule.expressions, rule.comment) for rule in actual.rules] if actual else []
-    if wanted == found:
+def _parts(operation: Operation, room: int) -> Iterator[tuple[Operation, int]]:
+    """Cut what may be cut into parts that fit, each with its weight in bytes."""
+    if not isinstance(operation, AddElements | DeleteElements):
+        yield operation, _OBJECT_BYTES
         return
-    if actual is not None and wanted and found[-len(wanted) :] == wanted:
-        # The ladder's first rungs have passed: take just them away, the rest isn't touched.
-        yield from (DeleteRule(chain.name, rule.handle) for rule in actual.rules[: -len(wanted)])
-        return
-    if found:
-        yield FlushChain(chain.name)
-    yield from (AddRule(chain.name, rule) for rule in chain.rules)
+    elements, spec = operation.elements, operation.spec
+    keys = (2 if spec.interval else 1) * (2 * _AROUND_BYTES + elements.width)
+    longest = max((len(verdict.chain or "") for verdict in elements.verdicts), default=-3 * _AROUND_BYTES)
+    weight = keys + 3 * _AROUND_BYTES + longest
+    fit = max(1, (room - _OBJECT_BYTES) // weight)
+    for start in range(0, len(elements), fit):
+        part = elements.take(slice(start, start + fit)) if len(elements) > fit else elements
+        yield replace(operation, elements=part), len(part) * weight + _OBJECT_BYTES
 
 
 def removal(actual: Actual) -> Transaction:

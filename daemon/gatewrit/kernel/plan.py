@@ -1,0 +1,279 @@
+"""What to change: the difference between the desired ruleset and the actual one. Pure.
+
+What nothing refers to yet is prepared first, in as many transactions as it takes; one small transaction then switches
+to it. A set that is to become very different is prepared beside the one in use, under its name with `TWIN` behind it,
+and the rules that ask it are switched: no key of a set in use comes and goes in bulk, nobody waits behind a million
+elements, and should we die in between, what was in force stays. Which of the two names a set bears means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatewrit.kernel.expressions import Immediate, Lookup
+from gatewrit.kernel.ruleset import ByMap, InSet, Rule, Ruleset, Set, lower
+from gatewrit.kernel.transaction import (
+    Actual,
+    AddChain,
+    AddCounter,
+    AddElements,
+    AddRule,
+    AddSet,
+    AddTable,
+    DeleteChain,
+    DeleteCounter,
+    DeleteElements,
+    DeleteRule,
+    DeleteSet,
+    DeleteTable,
+    FlushChain,
+    Transaction,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from gatewrit.kernel.elements import Elements
+    from gatewrit.kernel.ruleset import Chain, Statement
+    from gatewrit.kernel.transaction import ActualChain, Operation
+
+#: Ends the name of a set's other place. No set that is compiled is named so.
+TWIN = ".b"
+#: A set in use is changed in place by so many elements, or this part of them; beyond that its twin takes over.
+_FEW, _PART = 256, 16
+#: A plan of up to so many objects, rules and elements is one transaction: there is nothing to prepare.
+AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How to come from the actual ruleset to the desired one.
+
+    `prepare` changes nothing that a packet can meet, and may be cut anywhere. `change` then brings the desired ruleset
+    into force; `sweep` afterwards deletes the counters that nothing uses. They are apart because a counter's last
+    packets must be read after the rules that count on it are gone, and before it is deleted.
+    """
+
+    prepare: Transaction
+    change: Transaction
+    sweep: Transaction
+
+    def __bool__(self) -> bool:
+        return bool(self.prepare or self.change)
+
+    @property
+    def whole(self) -> Transaction:
+        """All but the sweep, as one transaction."""
+        return Transaction(self.prepare.operations + self.change.operations)
+
+
+def diff(desired: Ruleset, actual: Actual, coming: Ruleset | None = None, at_once: int = AT_ONCE) -> Plan:
+    """Give what makes `actual` hold just `desired`: nothing missing, nothing else, nothing right rewritten.
+
+    What of `coming`, a ruleset that is being prepared for later, is there already stays.
+    """
+    foreign = actual.handle is not None and (actual.foreign or _reshaped(desired, actual))
+    draft = _Draft(desired, Actual(0) if foreign else actual, coming or Ruleset())
+    draft.work()
+    prepare, change = tuple(draft.prepare), tuple(draft.change)
+    if foreign:
+        # Everything anew, and in one transaction, so that nothing slips through in between.
+        return Plan(Transaction(), Transaction((DeleteTable(), AddTable(), *prepare, *change)), Transaction())
+    if actual.handle is None:
+        prepare = (AddTable(), *prepare)
+    kept = {*desired.counters, *(coming.counters if coming else ())}
+    sweep = Transaction(tuple(DeleteCounter(name) for name in actual.counters if name not in kept))
+    plan = Plan(Transaction(prepare), Transaction(change), sweep)
+    return Plan(Transaction(), _in_order(desired, plan.whole), sweep) if plan.prepare.size <= at_once else plan
+
+
+def _in_order(desired: Ruleset, transaction: Transaction) -> Transaction:
+    """Have chains added in the order in which the ruleset prints them, so that the kernel lists them in that order."""
+    made = [each for each in transaction.operations if isinstance(each, AddChain)]
+    if not made:
+        return transaction
+    others = [each for each in transaction.operations if not isinstance(each, AddChain)]
+    at = transaction.operations.index(made[0])
+    place = {name: at for at, name in enumerate(desired.chains)}
+    made.sort(key=lambda each: place[each.chain.name])
+    return Transaction((*others[:at], *made, *others[at:]))
+
+
+def settled(desired: Ruleset, actual: Actual) -> Actual:
+    """Give an `actual` that `diff` found nothing to change in, with the desired elements: one copy of a million."""
+    sets = dict(actual.sets)
+    for name, each in desired.sets.items():
+        for real in (name, name + TWIN):
+            if real in sets and len(sets[real].elements) == len(each.elements):
+                sets[real] = Set(sets[real].spec, each.elements)
+    return replace(actual, sets=sets)
+
+
+def _reshaped(desired: Ruleset, actual: Actual) -> bool:
+    """Whether a chain or counter has our name but another shape: the kernel can't change that in place, only anew."""
+    chains = ((each, actual.chains[name]) for name, each in desired.chains.items() if name in actual.chains)
+    counters = ((each, actual.counters[name]) for name, each in desired.counters.items() if name in actual.counters)
+    return any((chain.hook, chain.comment) != (found.hook, found.comment) for chain, found in chains) or any(
+        wanted.comment != found.comment for wanted, found in counters
+    )
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The operations as they are collected. `real` says which name each desired set goes by."""
+
+    desired: Ruleset
+    actual: Actual
+    coming: Ruleset
+    prepare: list[Operation] = field(default_factory=list)
+    change: list[Operation] = field(default_factory=list)
+    real: dict[str, str] = field(default_factory=dict)
+    emptied: set[str] = field(default_factory=set)
+
+    def work(self) -> None:
+        """Collect what is missing before what refers to it, and what is too much after the last reference to it."""
+        desired, actual = self.desired, self.actual
+        chains, asked = _reachable(actual)
+        self.prepare += [AddCounter(each) for name, each in desired.counters.items() if name not in actual.counters]
+        missing = [each for name, each in desired.chains.items() if name not in actual.chains]
+        self.prepare += [AddChain(each) for each in missing if each.hook is None]
+        inside = [operation for each in desired.sets.values() for operation in self._set(each, asked)]
+        self.change += [AddChain(each) for each in missing if each.hook is not None]
+        self.change += inside
+        for name, chain in desired.chains.items():
+            inert = chain.hook is None and name not in chains
+            (self.prepare if inert else self.change).extend(self._rules(chain, actual.chains.get(name)))
+        self._clear(chains)
+
+    def _set(self, wanted: Set, asked: set[str]) -> Iterator[Operation]:
+        """Prepare a set, or yield the few changes to the one in use."""
+        name = wanted.spec.name
+        used = next((each for each in (name, name + TWIN) if each in asked and each in self.actual.sets), None)
+        if used is not None and _same_shape(wanted, self.actual.sets[used]):
+            added, removed = _difference(wanted.elements, self.actual.sets[used].elements)
+            if len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART):
+                self.real[name] = used
+                yield from _elements(self._as(wanted, used), added, removed)
+                return
+        self._spare(wanted, used)
+
+    def _spare(self, wanted: Set, used: str | None) -> None:
+        """Prepare a set under that of its two names that isn't in use."""
+        name = wanted.spec.name
+        names = [each for each in (name, name + TWIN) if each != used]
+        ready = [each for each in names if each in self.actual.sets and _same_shape(wanted, self.actual.sets[each])]
+        free = [each for each in names if each not in self.actual.sets]
+        spare = (ready or free or names)[0]
+        self.real[name] = spare
+        there = self.actual.sets.get(spare)
+        mine = self._as(wanted, spare)
+        if there is not None and not ready:
+            # Only chains that were prepared for something else can ask it.
+            emptied = [name for name, chain in self.actual.chains.items() if _asks(chain, spare)]
+            self.emptied |= {*emptied}
+            self.prepare += [*(FlushChain(name) for name in emptied), DeleteSet(spare)]
+        if there is None or not ready:
+            self.prepare.append(AddSet(mine.spec))
+            self.prepare += _elements(mine, wanted.elements, wanted.elements.take(slice(0, 0)))
+        else:
+            self.prepare += _elements(mine, *_difference(wanted.elements, there.elements))
+
+    @staticmethod
+    def _as(wanted: Set, name: str) -> Set:
+        return wanted if wanted.spec.name == name else Set(replace(wanted.spec, name=name), wanted.elements)
+
+    def _rules(self, chain: Chain, actual: ActualChain | None) -> Iterator[Operation]:
+        rules = [self._renamed(rule) for rule in chain.rules]
+        wanted = [(lower(rule), rule.comment) for rule in rules]
+        filled = actual is not None and chain.name not in self.emptied
+        found = [(rule.expressions, rule.comment) for rule in actual.rules] if actual and filled else []
+        if wanted == found:
+            return
+        if actual is not None and found and wanted and found[-len(wanted) :] == wanted:
+            # The ladder's first rungs have passed: take just them away, the rest isn't touched.
+            yield from (DeleteRule(chain.name, rule.handle) for rule in actual.rules[: -len(wanted)])
+            return
+        if found:
+            yield FlushChain(chain.name)
+        yield from (AddRule(chain.name, rule) for rule in rules)
+
+    def _renamed(self, rule: Rule) -> Rule:
+        """Give a rule that asks sets by the names that they go by."""
+
+        def named(statement: Statement) -> Statement:
+            if not isinstance(statement, InSet | ByMap):
+                return statement
+            real = self.real.get(statement.name, statement.name)
+            return statement if real == statement.name else replace(statement, name=real)
+
+        statements = tuple(named(each) for each in rule.statements)
+        return rule if statements == rule.statements else replace(rule, statements=statements)
+
+    def _clear(self, used: set[str]) -> None:
+        """Delete what neither the desired ruleset nor the coming one has; `used` are the chains in use so far."""
+        chains, actual = {*self.desired.chains, *self.coming.chains}, self.actual
+        sets = {*self.real.values(), *(each for name in self.coming.sets for each in (name, name + TWIN))}
+        remade = {each.name for each in self.prepare if isinstance(each, DeleteSet)}
+        gone = {name: None for name in actual.chains if name not in chains}
+        # What goes out of use but comes again is emptied, for what it leads to may go.
+        idle = [name for name in actual.chains if name in used and name in chains and name not in self.desired.chains]
+        self.change += [FlushChain(name) for name in (*gone, *idle) if actual.chains[name].rules]
+        for name in sorted(actual.sets.keys() - remade - {*self.real.values()}):
+            if name not in sets:
+                self.change.append(DeleteSet(name))
+            elif len(dead := _leading_to(actual.sets[name].elements, gone)):
+                self.change.append(DeleteElements(actual.sets[name].spec, dead))
+        self.change += [DeleteChain(name) for name in gone]
+
+
+def _same_shape(wanted: Set, found: Set) -> bool:
+    return replace(wanted.spec, name=found.spec.name) == found.spec
+
+
+def _asks(chain: ActualChain, name: str) -> bool:
+    """Whether a rule of a chain looks something up in a set."""
+    return any(isinstance(part, Lookup) and part.name == name for rule in chain.rules for part in rule.expressions)
+
+
+def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
+    """Give what is to be added, and what is to be removed."""
+    if wanted is found:
+        nothing = wanted.take(slice(0, 0))
+        return nothing, nothing
+    return wanted.minus(found), found.minus(wanted)
+
+
+def _leading_to(elements: Elements, chains: Collection[str]) -> Elements:
+    """Give the elements of a map that lead to one of these chains."""
+    doomed = np.array([verdict.chain in chains for verdict in elements.verdicts], np.bool_)
+    return elements.take(doomed[elements.verdict]) if doomed.any() else elements.take(slice(0, 0))
+
+
+def _elements(desired: Set, added: Elements, removed: Elements) -> Iterator[Operation]:
+    if len(removed):
+        yield DeleteElements(desired.spec, removed)
+    if len(added):
+        yield AddElements(desired.spec, added)
+
+
+def _reachable(actual: Actual) -> tuple[set[str], set[str]]:
+    """Give the chains that a packet can come to, and the sets that it can be looked up in."""
+    waiting = [name for name, chain in actual.chains.items() if chain.hook is not None]
+    chains, sets = set(waiting), set[str]()
+    while waiting:
+        chain = actual.chains.get(waiting.pop())
+        for expression in (part for rule in (chain.rules if chain else ()) for part in rule.expressions):
+            found: list[str | None] = []
+            if isinstance(expression, Immediate):
+                found = [expression.verdict.chain]
+            elif isinstance(expression, Lookup) and expression.name not in sets:
+                sets.add(expression.name)
+                there = actual.sets.get(expression.name)
+                found = [verdict.chain for verdict in there.elements.verdicts] if there else []
+            fresh = {name for name in found if name is not None} - chains
+            chains |= fresh
+            waiting += fresh
+    return chains, sets

@@ -1,0 +1,215 @@
+"""What is prepared changes nothing; one small transaction then changes everything; wherever it stops, it converges."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatewrit.compile.render import compile_policies
+from gatewrit.engine.reconcile import Around, InterruptedPassError, reconcile
+from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.plan import TWIN, diff, settled
+from gatewrit.kernel.ruleset import IP_DADDR, IPV4, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
+from gatewrit.kernel.transaction import AddElements, AddSet, DeleteElements, DeleteSet, Transaction
+from support.fake import FakeKernel
+from support.paper import Packet, by_rules
+from support.strategies import SIZES, addresses, policy_sets
+
+if TYPE_CHECKING:
+    from gatewrit.compile.cells import Sizes
+    from gatewrit.kernel.transaction import Actual
+    from gatewrit.policy.model import Policy
+
+#: So little that the smallest plan is cut into many batches.
+ROOM = 1000
+
+
+def ruled(made: list[Policy], sizes: Sizes) -> Ruleset:
+    return compile_policies(made, 0, ("forward",), -10, sizes=sizes).ruleset
+
+
+def fates(actual: Actual, packets: list[Packet]) -> list[object]:
+    """Say what becomes of packets, and on which counters they are counted."""
+    names = {name: (name,) for name in actual.counters}
+    return [by_rules(actual, names, packet, "forward", 1500) for packet in packets]
+
+
+packets = st.lists(
+    st.sampled_from([4, 6]).flatmap(
+        lambda family: st.builds(
+            lambda source, destination, port: Packet(family, source, destination, 6, 4000, port),
+            addresses(family),
+            addresses(family),
+            st.sampled_from([1, 3101, 3150]),
+        )
+    ),
+    min_size=5,
+    max_size=15,
+)
+
+
+@settings(max_examples=40)
+@given(policy_sets(3), policy_sets(3), policy_sets(3), st.sampled_from(SIZES), packets, st.integers(0, 30))
+def test_preparing_changes_nothing_and_one_transaction_everything(  # noqa: PLR0917 - made up by hypothesis
+    one: list[Policy], two: list[Policy], three: list[Policy], sizes: Sizes, sent: list[Packet], stop: int
+) -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        await reconcile(kernel, ruled(one, sizes))
+        before = fates(await kernel.read(), sent)
+        plan = diff(ruled(two, sizes), await kernel.read(), at_once=0)
+        batches = list(plan.prepare.batches(ROOM))
+        for batch in batches[:stop]:
+            await kernel.commit(batch)
+            assert fates(await kernel.read(), sent) == before
+        if stop < len(batches):
+            # Whoever prepared this is gone; somebody else wants something else, or the same.
+            wanted = ruled(three, sizes)
+        else:
+            await kernel.commit(plan.change)
+            wanted = ruled(two, sizes)
+        fresh = FakeKernel()
+        await reconcile(fresh, wanted)
+        after = fates(await fresh.read(), sent)
+        if stop >= len(batches):
+            assert fates(await kernel.read(), sent) == after
+        await reconcile(kernel, wanted)
+        assert fates(await kernel.read(), sent) == after
+        assert not diff(wanted, await kernel.read())
+
+    asyncio.run(work())
+
+
+@settings(max_examples=30)
+@given(policy_sets(3), policy_sets(3), policy_sets(3), st.sampled_from(SIZES), packets)
+def test_an_urgent_order_does_not_disturb_what_is_being_prepared(
+    now: list[Policy], urgent: list[Policy], later: list[Policy], sizes: Sizes, sent: list[Packet]
+) -> None:
+    async def work() -> None:
+        kernel = FakeKernel()
+        coming = ruled(later, sizes)
+        await reconcile(kernel, ruled(now, sizes))
+        for batch in diff(coming, await kernel.read(), at_once=0).prepare.batches(ROOM):
+            await kernel.commit(batch)
+        await reconcile(kernel, ruled(urgent, sizes), Around(coming=coming))
+        fresh = FakeKernel()
+        await reconcile(fresh, ruled(urgent, sizes))
+        assert fates(await kernel.read(), sent) == fates(await fresh.read(), sent)
+        await reconcile(kernel, coming)
+        assert not diff(coming, await kernel.read())
+
+    asyncio.run(work())
+
+
+def test_who_is_in_a_hurry_interrupts_between_batches_and_nothing_is_lost() -> None:
+    desired = hosts(range(0, 200_000, 2))
+
+    async def work() -> None:
+        kernel = FakeKernel()
+        await reconcile(kernel, hosts(range(3)))
+        steps: list[tuple[int, int]] = []
+
+        def step(done: int, size: int) -> None:
+            steps.append((done, size))
+            if len(steps) == 4:
+                raise InterruptedPassError
+
+        with pytest.raises(InterruptedPassError):
+            await reconcile(kernel, desired, Around(step=step))
+        assert steps[0] == (0, 100_001)
+        ready = (await kernel.read()).sets["hosts" + TWIN].elements
+        assert len(ready) == steps[-1][0] - 1
+        done = await reconcile(kernel, desired)
+        assert done.changed < 100_001
+        assert "hosts" not in done.actual.sets
+
+    asyncio.run(work())
+
+
+def test_what_is_prepared_for_later_is_not_prepared_twice() -> None:
+    coming = hosts(range(0, 20_000, 2))
+
+    async def work() -> None:
+        kernel = FakeKernel()
+        await reconcile(kernel, hosts(range(3)))
+        for batch in diff(coming, await kernel.read()).prepare.batches(ROOM):
+            await kernel.commit(batch)
+        await reconcile(kernel, hosts(range(4)), Around(coming=coming))
+        left = diff(coming, await kernel.read())
+        assert not left.prepare
+        assert left.change.size < 10
+
+    asyncio.run(work())
+
+
+def hosts(numbers: range, size: int | None = None) -> Ruleset:
+    """Give a ruleset that drops what goes to these addresses."""
+    keys = [each.to_bytes(4, "big") for each in numbers]
+    spec = SetSpec("hosts", (IPV4,), interval=False, verdicts=False, size=size)
+    rule = Rule((InSet((IP_DADDR,), "hosts"), Verdict("drop")))
+    return Ruleset(
+        {"forward": Chain("forward", (rule,), Hook("forward", -10))},
+        {"hosts": Set(spec, Elements.of(4, [(key, key, None) for key in keys]))},
+    )
+
+
+def changes(kernel: FakeKernel, desired: Ruleset) -> Transaction:
+    async def work() -> Transaction:
+        return (await reconcile(kernel, desired)).first
+
+    return asyncio.run(work())
+
+
+def test_little_is_changed_in_place_and_much_beside() -> None:
+    kernel = FakeKernel()
+    changes(kernel, hosts(range(1000)))
+    few = changes(kernel, hosts(range(100, 1100)))
+    assert [type(each) for each in few.operations] == [DeleteElements, AddElements]
+    much = changes(kernel, hosts(range(2000, 3000)))
+    assert kernel.table is not None
+    assert list(kernel.table.sets) == ["hosts" + TWIN]
+    assert {type(each) for each in much.operations} >= {AddSet, DeleteSet}
+    changes(kernel, hosts(range(1000)))
+    assert list(kernel.table.sets) == ["hosts"]
+
+
+def test_a_set_of_another_size_is_made_beside() -> None:
+    kernel = FakeKernel()
+    changes(kernel, hosts(range(10), size=16))
+    changes(kernel, hosts(range(11), size=32))
+    assert kernel.table is not None
+    (found,) = kernel.table.sets.values()
+    assert (found.spec.name, found.spec.size, len(found.elements)) == ("hosts" + TWIN, 32, 11)
+
+
+def test_what_is_right_is_kept_once() -> None:
+    desired = hosts(range(1000))
+    kernel = FakeKernel()
+    changes(kernel, desired)
+    actual = settled(desired, asyncio.run(kernel.read()))
+    assert actual.sets["hosts"].elements is desired.sets["hosts"].elements
+
+
+@given(st.integers(100, 4000), st.integers(0, 3000))
+def test_batches_are_all_of_it_in_order_and_none_too_large(room: int, count: int) -> None:
+    desired = hosts(range(count))
+    whole = Transaction((AddSet(desired.sets["hosts"].spec), AddElements(*_of(desired)), DeleteSet("other")))
+    batches = list(whole.batches(room))
+    keys = [
+        key for batch in batches for each in batch.operations if isinstance(each, AddElements) for key in _keys(each)
+    ]
+    assert keys == [each.to_bytes(4, "big") for each in range(count)]
+    assert isinstance(batches[0].operations[0], AddSet)
+    assert isinstance(batches[-1].operations[-1], DeleteSet)
+
+
+def _of(desired: Ruleset) -> tuple[SetSpec, Elements]:
+    return desired.sets["hosts"].spec, desired.sets["hosts"].elements
+
+
+def _keys(operation: AddElements) -> list[bytes]:
+    return [first for first, _, _ in operation.elements.rows()]
