@@ -81,7 +81,8 @@ def diff(desired: Ruleset, actual: Actual, coming: Ruleset | None = None, at_onc
     prepare, change = tuple(draft.prepare), tuple(draft.change)
     if foreign:
         # Everything anew, and in one transaction, so that nothing slips through in between.
-        return Plan(Transaction(), Transaction((DeleteTable(), AddTable(), *prepare, *change)), Transaction())
+        anew = Transaction((DeleteTable(), AddTable(), *prepare, *change))
+        return Plan(Transaction(), _in_order(desired, anew), Transaction())
     if actual.handle is None:
         prepare = (AddTable(), *prepare)
     kept = {*desired.counters, *(coming.counters if coming else ())}
