@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.kernel import expressions, wire
-from gatewrit.kernel.elements import LIST_BYTES, Elements, Verdict, decode, decode_verdict, encode, encode_verdict
+from gatewrit.kernel.codec import LIST_BYTES, decode, encode
+from gatewrit.kernel.elements import Elements, Verdict, decode_verdict, encode_verdict
 from gatewrit.kernel.expressions import (
     Byteorder,
     Cmp,
@@ -96,6 +98,40 @@ def test_overlaps_never_reach_the_kernel() -> None:
 @given(element_sets(4, ranges=True), element_sets(4, ranges=True))
 def test_minus_keeps_what_the_other_has_not_in_just_this_form(one: Elements, two: Elements) -> None:
     assert list(one.minus(two).rows()) == [row for row in one.rows() if row not in list(two.rows())]
+
+
+def test_minus_looks_at_both_ends_and_the_verdict() -> None:
+    a, b, c = (bytes([0, 0, 0, n]) for n in (1, 2, 3))
+    go, stop = Verdict("goto", "c"), Verdict("drop")
+    for one, two in [
+        ((a, b, go), (a, c, go)),
+        ((a, b, go), (a, b, stop)),
+        ((a, b, go), (a, b, None)),
+        ((a, a, go), (a, b, go)),
+    ]:
+        for mine, theirs in ((one, two), (two, one)):
+            assert list(Elements.of(4, [mine]).minus(Elements.of(4, [theirs])).rows()) == [mine]
+    numbered = Elements(4, np.array([a, b]), np.array([a, b]), np.array([0, 1], np.int32), (go, go))
+    other = Elements(4, np.array([a, b]), np.array([a, b]), np.array([1, 1], np.int32), (stop, go))
+    assert (len(numbered.minus(other)), len(other.minus(numbered))) == (0, 0)
+    assert numbered.digest() == other.digest()
+
+
+rows = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, *VERDICTS])), max_size=4)
+
+
+@given(rows, rows)
+def test_digests_are_equal_where_rows_are(one: list[tuple[int, Verdict]], two: list[tuple[int, Verdict]]) -> None:
+    def make(said: list[tuple[int, Verdict]]) -> Elements:
+        mapped = all(verdict for _, verdict in said)
+        items = [
+            ((9 * at).to_bytes(4, "big"), (9 * at + wide).to_bytes(4, "big"), verdict if mapped else None)
+            for at, (wide, verdict) in enumerate(said)
+        ]
+        return Elements.of(4, items)
+
+    first, second = make(one), make(two)
+    assert (first.digest() == second.digest()) == (list(first.rows()) == list(second.rows()))
 
 
 @given(verdicts)

@@ -11,8 +11,24 @@ from hypothesis import strategies as st
 
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
-from gatewrit.kernel.elements import Verdict
-from gatewrit.kernel.ruleset import Before, Chain, Hook, Rule, Ruleset
+from gatewrit.kernel import text
+from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.ruleset import (
+    DPORT,
+    IIFNAME,
+    IP6_DADDR,
+    IP_DADDR,
+    IPV4,
+    Before,
+    Chain,
+    Hook,
+    Masked,
+    PortIs,
+    Rule,
+    Ruleset,
+    Set,
+    SetSpec,
+)
 from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import AddChain, DeleteRule, DeleteTable, FlushChain, Transaction, diff, removal
 from gatewrit.policy.model import Transport
@@ -20,6 +36,8 @@ from support.fake import FakeKernel
 from support.strategies import policy_sets, simple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gatewrit.policy.model import Policy
 
 
@@ -75,6 +93,59 @@ def test_a_refused_transaction_changes_nothing() -> None:
     asyncio.run(work())
 
 
+def held(*numbers: int, size: int | None = None, to: str | None = None, interval: bool = False) -> Ruleset:
+    keys = [number.to_bytes(4, "big") for number in numbers]
+    verdict = Verdict("goto", to) if to else None
+    elements = Elements.of(4, [(key, key, verdict) for key in keys])
+    return Ruleset(sets={"s": Set(SetSpec("s", (IPV4,), interval, to is not None, size=size), elements)})
+
+
+def test_digests_differ_just_where_the_scripts_do() -> None:
+    made = [
+        held(),
+        held(1),
+        held(1, 2),
+        held(2, 1),
+        held(1, 2, size=2),
+        held(1, 2, interval=True),
+        held(1, 2, to="a"),
+        held(1, 2, to="b"),
+        held(1, 2, to="b"),
+        replace(held(1, 2), chains=rung(1).chains),
+        replace(held(1, 2), chains=rung(2).chains),
+    ]
+    for one in made:
+        for two in made:
+            assert (text.digest(one) == text.digest(two)) == (text.script(one) == text.script(two))
+
+
+def test_a_digest_goes_through_elements_that_it_has_seen_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ruleset = held(1, 2, to="a")
+    first = text.digest(ruleset)
+    monkeypatch.setattr("gatewrit.kernel.elements.sha256", None)
+    assert text.digest(replace(ruleset)) == first
+    with pytest.raises(TypeError):
+        text.digest(held(1, 2, to="a"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Masked(IP_DADDR, 0),
+        lambda: Masked(IP_DADDR, 32),
+        lambda: Masked(IP6_DADDR, 128),
+        lambda: Masked(IIFNAME, 8),
+        lambda: PortIs(1, DPORT, 1, 1),
+        lambda: PortIs(6, IP_DADDR, 1, 1),
+        lambda: PortIs(6, DPORT, 2, 1),
+        lambda: PortIs(6, DPORT, 1, 65536),
+    ],
+)
+def test_what_nft_could_not_list_is_not_made(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"mask|port"):
+        make()
+
+
 def rung(*instants: int) -> Ruleset:
     rules = tuple(Rule((Before(instant), Verdict("drop"))) for instant in instants)
     return Ruleset({"cell": Chain("cell", rules)})
@@ -102,17 +173,19 @@ def test_a_rule_in_the_wrong_place_is_written_anew() -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("what", ["hook", "comment", "foreign"])
+@pytest.mark.parametrize("what", ["hook", "comment", "size", "foreign"])
 def test_what_cannot_be_changed_in_place_is_made_anew_with_the_table(what: str) -> None:
     async def work() -> None:
         kernel = FakeKernel()
-        base = Ruleset({"forward": Chain("forward", (), Hook("forward", -10), "a comment")})
+        base = held(0, 1, size=2)
+        base = replace(base, chains={"forward": Chain("forward", (), Hook("forward", -10), "a comment")})
         await bring(kernel, base)
         actual = await kernel.read()
         chain = actual.chains["forward"]
         bent = {
             "hook": replace(actual, chains={"forward": replace(chain, hook=Hook("input", -10))}),
             "comment": replace(actual, chains={"forward": replace(chain, comment=None)}),
+            "size": replace(actual, sets=held(0, 1, size=3).sets),
             "foreign": replace(actual, foreign=("flowtable f",)),
         }[what]
         assert isinstance(diff(base, bent).change.operations[0], DeleteTable)

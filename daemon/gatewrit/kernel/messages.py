@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewrit.kernel import elements, expressions, wire
+from gatewrit.kernel import codec, expressions, wire
 from gatewrit.kernel.ruleset import (
     HOOK_NUMBERS,
     IFNAME,
@@ -48,6 +48,8 @@ from gatewrit.kernel.transaction import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from gatewrit.kernel.elements import Elements
 
 NEWTABLE, GETTABLE, DELTABLE = 0, 1, 2
 NEWCHAIN, GETCHAIN, DELCHAIN = 3, 4, 5
@@ -177,9 +179,9 @@ def _set(spec: SetSpec) -> bytes:
     return b"".join(parts)
 
 
-def _elements(spec: SetSpec, value: elements.Elements) -> Iterator[bytes]:
+def _elements(spec: SetSpec, value: Elements) -> Iterator[bytes]:
     named = wire.string(1, TABLE) + wire.string(2, spec.name)
-    for payload in elements.encode(value, interval=spec.interval, concatenated=len(spec.key) > 1):
+    for payload in codec.encode(value, interval=spec.interval, concatenated=len(spec.key) > 1):
         yield named + wire.attr(3 | wire.NESTED, payload)
 
 
@@ -295,7 +297,7 @@ def decode_set(parts: dict[int, bytes], dumped: Iterable[bytes]) -> Set | None:
     spec = SetSpec(wire.text(parts[2]), key, interval, bool(flags & SET_MAP), comment, size)
     lists = (payload for message in dumped for kind, payload in wire.walk(message) if kind == 3)
     try:
-        found = elements.decode(lists, key_length(key), interval=interval, concatenated=len(key) > 1)
+        found = codec.decode(lists, key_length(key), interval=interval, concatenated=len(key) > 1)
     except (wire.WireError, ValueError):
         return None
     return Set(spec, found)

@@ -6,7 +6,8 @@ Time is printed as integer epoch seconds: nft's date text is local time, ambiguo
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from ipaddress import IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel.elements import Verdict
@@ -40,7 +41,7 @@ from gatewrit.kernel.ruleset import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gatewrit.kernel.elements import Elements
 
@@ -55,11 +56,16 @@ _PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 
 
 def script(ruleset: Ruleset) -> str:
     """Print the whole table; loading it replaces what the table held, in one transaction."""
+    return _script(ruleset, _listed)
+
+
+def _script(ruleset: Ruleset, listed: Callable[[Set], list[str]]) -> str:
+    """Print the whole table, the elements of each set as `listed` does."""
     lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", "", f"table inet {TABLE} {{"]
     lines += [f"\tcomment {_quote(TABLE_COMMENT)}"]
     blocks = (
         *(_counter(counter) for counter in ruleset.counters.values()),
-        *(_set(each) for each in ruleset.sets.values()),
+        *(_set(each, listed(each)) for each in ruleset.sets.values()),
         *(_chain(chain) for chain in ruleset.chains.values()),
     )
     for block in blocks:
@@ -69,8 +75,12 @@ def script(ruleset: Ruleset) -> str:
 
 
 def digest(ruleset: Ruleset) -> str:
-    """Give `sha256:…` over the printed ruleset: equal digests, equal enforcement."""
-    return "sha256:" + hashlib.sha256(script(ruleset).encode()).hexdigest()
+    """Give `sha256:…` over the printed ruleset, in which a digest stands for each set's elements.
+
+    Equal digests, equal enforcement. Elements that are a part of several rulesets are gone through once.
+    """
+    printed = _script(ruleset, lambda each: [f"\telements = {each.elements.digest().hex()}"])
+    return "sha256:" + hashlib.sha256(printed.encode()).hexdigest()
 
 
 def rule(value: Rule) -> str:
@@ -94,10 +104,14 @@ def spec(value: SetSpec) -> list[str]:
 
 def elements(value: Elements, key: tuple[KeyType, ...]) -> Iterator[str]:
     """Print each element: `206.51.26.0/24 : goto to.class.…`, `tcp . 3101`."""
+    verdicts = {verdict: f" : {verdict}" for verdict in value.verdicts}
+    addresses = len(key) == 1 and key[0] in {IPV4, IPV6}
     for first, last, verdict in value.rows():
-        keys = [_range(first, last, key[0])] if len(key) == 1 else [" . ".join(_concatenation(first, last, key))]
-        for text in keys:
-            yield text if verdict is None else f"{text} : {verdict}"
+        if addresses:
+            text = _addresses(first, last)
+        else:
+            text = _range(first, last, key[0]) if len(key) == 1 else " . ".join(_concatenation(first, last, key))
+        yield text if verdict is None else text + verdicts[verdict]
 
 
 def hook(chain: Chain) -> str | None:
@@ -112,15 +126,16 @@ def _counter(value: Counter) -> list[str]:
     return [f"counter {value.name} {{", *body, "}"]
 
 
-def _set(value: Set) -> list[str]:
+def _set(value: Set, listed: list[str]) -> list[str]:
     kind = "map" if value.spec.verdicts else "set"
-    lines = [f"{kind} {value.spec.name} {{", *(f"\t{line}" for line in spec(value.spec))]
-    if len(value.elements):
-        printed = list(elements(value.elements, value.spec.key))
-        lines.append("\telements = {")
-        lines += [f"\t\t{element}," for element in printed]
-        lines.append("\t}")
-    return [*lines, "}"]
+    return [f"{kind} {value.spec.name} {{", *(f"\t{line}" for line in spec(value.spec)), *listed, "}"]
+
+
+def _listed(value: Set) -> list[str]:
+    if not len(value.elements):
+        return []
+    printed = (f"\t\t{element}," for element in elements(value.elements, value.spec.key))
+    return ["\telements = {", *printed, "\t}"]
 
 
 def _chain(value: Chain) -> list[str]:
@@ -190,11 +205,21 @@ def _interface(first: bytes, last: bytes) -> str:
 
 
 def _addresses(first: bytes, last: bytes) -> str:
-    low, high = (IPv4Address(first), IPv4Address(last)) if len(first) == 4 else (IPv6Address(first), IPv6Address(last))
-    if low == high:
-        return str(low)
-    networks = list(summarize_address_range(low, high))
-    return str(networks[0]) if len(networks) == 1 else f"{low}-{high}"
+    low = _address(first)
+    if first == last:
+        return low
+    number, bits = int.from_bytes(first, "big"), int.from_bytes(last, "big") - int.from_bytes(first, "big")
+    # A network: all of its last bits, and no others.
+    if bits & (bits + 1) or number & bits:
+        return f"{low}-{_address(last)}"
+    return f"{low}/{8 * len(first) - bits.bit_length()}"
+
+
+def _address(octets: bytes) -> str:
+    if len(octets) == 4:
+        return inet_ntop(AF_INET, octets)
+    # The C library writes the first of IPv6's addresses with a dotted end, Python (up to 3.12) doesn't.
+    return str(IPv6Address(octets)) if octets.startswith(bytes(10)) else inet_ntop(AF_INET6, octets)
 
 
 def _protocol(number: int) -> str:

@@ -48,14 +48,19 @@ def be64(kind: int, value: int) -> bytes:
 
 def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (type, payload) of each attribute in `data`, flags stripped from the type."""
-    offset, end = 0, len(data)
+    for kind, start, end in spans(data, 0, len(data)):
+        yield kind, data[start:end]
+
+
+def spans(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (type, start, end) of each attribute's payload from `offset` to `end`, without copying it."""
     while offset < end:
         if end - offset < 4:
             raise WireError(f"{end - offset} stray bytes after the last attribute")
         length, kind = _HEADER.unpack_from(data, offset)
         if length < 4 or offset + length > end:
             raise WireError(f"attribute {kind & TYPE_MASK} claims {length} bytes, {end - offset} are left")
-        yield kind & TYPE_MASK, data[offset + 4 : offset + length]
+        yield kind & TYPE_MASK, offset + 4, offset + length
         offset += (length + 3) & ~3
 
 
