@@ -99,9 +99,8 @@ def _examples(family: Family, cover: _Cover) -> tuple[Words, Words]:
     size = int(cover.who.max()) + 1
     random = np.random.default_rng()
     weights = random.integers(0, 2**64, (2, size), np.uint64)
-    # For each of them: coming, going; at last, what never goes.
-    changes = np.zeros((2, 2 * size + 1), np.uint64)
-    changes[:, :-1:2], changes[:, 1::2] = weights, np.uint64(0) - weights
+    # For each of them: coming, going. What never goes in IPv6 goes at zero, which changes all sums alike.
+    changes = np.stack([weights, np.uint64(0) - weights], axis=2).reshape(2, -1)
     totals = np.zeros((2, 1), np.uint64)
     found = []
     for edges, events, settled in _pieces(family, cover):
@@ -122,11 +121,10 @@ def _examples(family: Family, cover: _Cover) -> tuple[Words, Words]:
 def _pieces(family: Family, cover: _Cover) -> Iterator[tuple[Words, Indices, NDArray[np.bool_]]]:
     """Yield all edges in order, some at a time, and what happens there; so what is made of them stays small.
 
-    `events` says who comes and who goes, twice their number or one more. `edges` has one more than these: what is next.
+    `events` says who comes and who goes: twice their number, or one more. `edges` has one more than these: what is next.
     `settled` says where all has happened that happens at an edge, and a stretch begins that runs to the next.
     """
     events = np.concatenate([cover.who << 1, cover.who << 1 | 1])
-    events[len(cover.who) :][cover.endless] = 2 * int(cover.who.max()) + 2
     end = np.array([[TOPS[4] + 1]] if family == 4 else [[0], [0]], np.uint64)
     if family == 4:
         packed = cover.edges[0] << np.uint64(_PLACE)
