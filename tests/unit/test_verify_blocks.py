@@ -18,6 +18,7 @@ from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import IPV4, IPV6, PORT, PROTOCOL, Set, SetSpec
 from gatewrit.policy.model import Endpoint, Service, Transport
 from gatewrit.verify import sweep
+from gatewrit.verify.addresses import Layer
 from gatewrit.verify.proof import Asked, prove
 from support import blocks
 from support.blocks import RETURN, by_map, chain, goto, load, look_up, port_is
@@ -340,6 +341,14 @@ def test_an_address_of_which_a_part_is_overwritten_is_not_looked_up(family: Fami
     overwritten = (*load(family), nf.Meta(nf.META_L4PROTO, where), nf.Lookup(f"to{family}", verdict=True))
     spoilt = rule("to.ports", 1, overwritten)(blocks.blocked(prefixes, 7, "it"))
     assert any("can't be proved" in str(each) for each in prove(spoilt, Asked((made,), ("forward",), -10), NOW).excess)
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_a_key_with_low_bits_set_at_the_end_of_all_addresses_leads_nowhere(width: int) -> None:
+    end = b"\xff" * width
+    mask = int.from_bytes(end, "big") - 1
+    assert len(Layer.of_set(Elements.of(width, [(end, end, None)]), mask).stretches) == 0
+    assert len(Layer.of_set(Elements.of(width, [(bytes(width), end, None)]), mask).stretches) == 1
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -121,7 +121,7 @@ def _examples(family: Family, cover: _Cover) -> tuple[Words, Words]:
 def _pieces(family: Family, cover: _Cover) -> Iterator[tuple[Words, Indices, NDArray[np.bool_]]]:
     """Yield all edges in order, some at a time, and what happens there; so what is made of them stays small.
 
-    `events` says who comes and who goes: twice their number, or one more. `edges` has one more than these: what is next.
+    `events` says who comes (twice their number) or goes (one more). `edges` has one more than these: what is next.
     `settled` says where all has happened that happens at an edge, and a stretch begins that runs to the next.
     """
     events = np.concatenate([cover.who << 1, cover.who << 1 | 1])
