@@ -18,7 +18,7 @@ from gatewrit.kernel.transaction import Actual, ActualChain, ActualCounter, Actu
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -96,12 +96,12 @@ def by_map(family: Family, name: str, mask: int | None = None) -> tuple[nf.Expre
     return (*load(family, mask), nf.Lookup(name, verdict=True))
 
 
-def port_is(first: int, last: int) -> tuple[nf.Expression, ...]:
-    """Ask for TCP and for a port of it, or some."""
+def port_is(first: int, last: int, protocol: int = 6) -> tuple[nf.Expression, ...]:
+    """Ask for a protocol (TCP) and for a port of it, or some."""
     low, high = (port.to_bytes(2, "big") for port in (first, last))
-    asked = (nf.Cmp(nf.CMP_EQ, low),) if first == last else (nf.Cmp(5, low), nf.Cmp(3, high))
-    protocol = (nf.Meta(nf.META_L4PROTO), nf.Cmp(nf.CMP_EQ, b"\x06"))
-    return (*protocol, nf.Payload(nf.TRANSPORT_HEADER, 2, 2), *asked)
+    asked = (nf.Cmp(nf.CMP_EQ, low),) if first == last else (nf.Cmp(nf.CMP_GTE, low), nf.Cmp(nf.CMP_LTE, high))
+    of = (nf.Meta(nf.META_L4PROTO), nf.Cmp(nf.CMP_EQ, bytes([protocol])))
+    return (*of, nf.Payload(nf.TRANSPORT_HEADER, 2, 2), *asked)
 
 
 def keys(values: Words, width: int, rest: int = 0) -> NDArray[np.bytes_]:
@@ -140,14 +140,10 @@ def blocked(prefixes: Prefixes, blocks: int, order: str, ports: tuple[int, int] 
     of, _, _, _, guard = _OF[family]
     dispatch = f"to{family}.dispatch"
     chains = [
-        chain("forward", (nf.Immediate(Verdict("jump", "judge-to")),), hook=Hook("forward", -10)),
-        chain("judge-to", (*_gate(), goto("to.ports"))),
-        chain("to.ports", (*_later(family), RETURN), by_map(family, f"to{family}")),
+        chain("to.ports", (*later(family), RETURN), by_map(family, f"to{family}")),
         chain(dispatch, (*port_is(*ports), goto("to.by.it"))),
-        chain("to.by.it", (nf.CounterRef(f"by.{order}"), nf.Immediate(Verdict("drop")))),
     ]
-    gate = Elements.of(8, [(_port(ports[0]), _port(ports[1]), None)])
-    sets = [Set(SetSpec("to.ports", (PROTOCOL, PORT), interval=True, verdicts=False), gate)]
+    sets = []
     bounds = np.linspace(0, len(prefixes.first), blocks + 1).astype(int)
     for at, (low, high) in enumerate(pairwise(bounds)):
         here = prefixes.part(slice(low, high))
@@ -162,12 +158,27 @@ def blocked(prefixes: Prefixes, blocks: int, order: str, ports: tuple[int, int] 
     starts, ends = prefixes.first[bounds[:-1]], prefixes.last[bounds[1:] - 1]
     leads = [Verdict("goto", f"to{family}.{at}") for at in range(blocks)]
     sets.append(set_of(f"to{family}", of, starts, ends, leads))
+    return table(chains, sets, [(6, *ports)], order)
+
+
+def table(chains: Iterable[ActualChain], sets: Iterable[Set], ports: Sequence[tuple[int, int, int]], it: str) -> Actual:
+    """Make a table of chains from `to.ports` on, of which one leads to `to.by.it`, where order `it` drops.
+
+    `ports` are what gets there: protocols, each with the first and the last port.
+    """
+    frame = (
+        chain("forward", (nf.Immediate(Verdict("jump", "judge-to")),), hook=Hook("forward", -10)),
+        chain("judge-to", (*_gate(), goto("to.ports"))),
+        chain("to.by.it", (nf.CounterRef(f"by.{it}"), nf.Immediate(Verdict("drop")))),
+    )
+    gate = Elements.of(8, [(_port(protocol, low), _port(protocol, high), None) for protocol, low, high in ports])
+    gates = Set(SetSpec("to.ports", (PROTOCOL, PORT), interval=True, verdicts=False), gate)
     return Actual(
         1,
         1,
-        {each.name: each for each in chains},
-        {each.spec.name: each for each in sets},
-        {f"by.{order}": ActualCounter(f"by.{order}", 1, 0, 0, order)},
+        {each.name: each for each in (*frame, *chains)},
+        {each.spec.name: each for each in (gates, *sets)},
+        {f"by.{it}": ActualCounter(f"by.{it}", 1, 0, 0, it)},
     )
 
 
@@ -176,8 +187,8 @@ def _guards(prefixes: Prefixes, length: int) -> Words:
     return np.unique(prefixes.first >> rest) << rest
 
 
-def _port(number: int) -> bytes:
-    return b"\x06\0\0\0" + number.to_bytes(2, "big") + bytes(2)
+def _port(protocol: int, number: int) -> bytes:
+    return bytes([protocol, 0, 0, 0]) + number.to_bytes(2, "big") + bytes(2)
 
 
 def _gate() -> tuple[nf.Expression, ...]:
@@ -188,7 +199,8 @@ def _gate() -> tuple[nf.Expression, ...]:
     )
 
 
-def _later(family: Family) -> tuple[nf.Expression, ...]:
+def later(family: Family) -> tuple[nf.Expression, ...]:
+    """Ask for fragments after the first."""
     of = (nf.Meta(nf.META_NFPROTO), nf.Cmp(nf.CMP_EQ, bytes([_OF[family][3]])))
     if family == 4:
         return (*of, nf.Payload(nf.NETWORK_HEADER, 6, 2), nf.Bitwise(b"\x1f\xff", bytes(2)), nf.Cmp(1, bytes(2)))

@@ -97,8 +97,15 @@ def change_expression(  # noqa: PLR0911 - one return for each expression
             return nf.Reject(nf.REJECT_TCP_RST, 0) if part == swapped else swapped
         case nf.Payload(nf.TRANSPORT_HEADER, offset, 2):
             return replace(part, offset=2 - offset)
-        case nf.Bitwise():
+        case nf.Bitwise(mask) if len(mask) == 2:
             return replace(part, mask=b"\x00\x00")
+        case nf.Bitwise(mask):
+            # A prefix longer or shorter by one bit.
+            number, width = int.from_bytes(mask, "big"), 8 * len(mask)
+            other = draw(st.sampled_from([number >> 1 | 1 << width - 1, number << 1 & (1 << width) - 1]))
+            return replace(part, mask=other.to_bytes(len(mask), "big"))
+        case nf.Lookup(verdict=False, flags=flags):
+            return replace(part, flags=flags ^ nf.LOOKUP_INVERTED)
     assume(False)
     return part
 

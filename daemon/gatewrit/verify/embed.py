@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gatewrit.verify.addresses import Stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gatewrit.policy.model import Family, Ranges
+    from gatewrit.verify.addresses import Words
 
 
 def stretches(parts: Iterable[Ranges], family: Family, nat64: Iterable[Ranges]) -> Stretches:
@@ -36,16 +39,16 @@ def _prefixes(nat64: Iterable[Ranges]) -> Iterator[tuple[int, int]]:
 
 
 def _inside(four: Stretches, prefix: int, octets: int) -> Stretches:
-    pairs = [
-        (_placed(first, prefix, octets, 0x00), _placed(last, prefix, octets, 0xFF))
-        for first, last in zip(four.first[0].tolist(), four.last[0].tolist(), strict=True)
-    ]
-    return Stretches.of_pairs(pairs, 6)
+    return Stretches(_placed(four.first, prefix, octets, 0x00), _placed(four.last, prefix, octets, 0xFF))
 
 
-def _placed(address: int, prefix: int, octets: int, rest: int) -> int:
-    """Put an IPv4 address behind so many octets of a prefix, and fill up with `rest`."""
-    head = prefix.to_bytes(16, "big")[:octets] + address.to_bytes(4, "big")
+def _placed(addresses: Words, prefix: int, octets: int, rest: int) -> Words:
+    """Put IPv4 addresses behind so many octets of a prefix, and fill up with `rest`."""
+    placed = np.full((addresses.shape[1], 16), rest, np.uint8)
+    placed[:, :octets] = np.frombuffer(prefix.to_bytes(16, "big")[:octets], np.uint8)
+    behind = [*range(octets, octets + 4)]
     if 5 <= octets <= 8:
-        head = head[:8] + b"\0" + head[8:]
-    return int.from_bytes(head.ljust(16, bytes([rest])), "big")
+        placed[:, 8] = 0
+        behind = [at for at in range(octets, octets + 5) if at != 8]
+    placed[:, behind] = addresses[0].astype(">u4").view(np.uint8).reshape(-1, 4)
+    return np.ascontiguousarray(placed.view(">u8").T, np.uint64)

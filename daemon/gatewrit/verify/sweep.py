@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, below, integer_words
+from gatewrit.verify.addresses import TOPS, Classes, Held, Stretches, below
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 #: A place in the order of IPv4 addresses, one beyond the last included, above what comes or goes there.
 _PLACE = 31
-#: As many bits of a sum tell which classes are alike at first sight.
+#: As many bits of a sum, at most, tell which classes are alike at first sight.
 _SIGHT = 20
+#: As many edges are looked at together: what is made of them should fit a processor's cache.
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
         [*parts, Stretches.of_pairs([(0, TOPS[family])], family)],
         np.concatenate([*labels, whose.astype(np.int64), [begin + len(names)]]),
     )
-    first, last = _examples(family, *_sums(family, cover))
+    first, last = _examples(family, cover)
     # By whom, and then by class.
     sample, owner = _hits(first, cover)
     bounds = np.searchsorted(owner, bases).tolist()
@@ -92,66 +94,83 @@ def classify(family: Family, layers: Mapping[Asking, Layer], owners: Mapping[Has
     return Classes(tuple(examples), held, tuple(map(frozenset, covering)))
 
 
-def _sums(family: Family, cover: _Cover) -> tuple[Words, tuple[Words, Words]]:
-    """Give all edges in order (each begins a stretch that runs to the next), and the two sums of weights there.
-
-    The sums are of shape (n,).
-    """
+def _examples(family: Family, cover: _Cover) -> tuple[Words, Words]:
+    """Give the first and the last address of one stretch of each class, in order."""
     size = int(cover.who.max()) + 1
-    # What comes, and what goes: even and odd; what never goes weighs nothing.
+    random = np.random.default_rng()
+    weights = random.integers(0, 2**64, (2, size), np.uint64)
+    # For each of them: coming, going. What never goes in IPv6 goes at zero, which changes all sums alike.
+    changes = np.stack([weights, np.uint64(0) - weights], axis=2).reshape(2, -1)
+    totals = np.zeros((2, 1), np.uint64)
+    found = []
+    for edges, events, settled in _pieces(family, cover):
+        sums = np.stack([np.cumsum(change[events]) for change in changes]) + totals
+        totals = sums[:, -1:]
+        at = np.flatnonzero(settled)
+        at = at[_representatives(*sums[:, at])] if len(at) else at
+        found.append(np.concatenate([edges[:, at], edges[:, at + 1], sums[:, at]]))
+    every = np.concatenate(found, axis=1)
+    every = every[:, _representatives(*every[-2:])]
+    first, after = every[: len(cover.edges)], every[len(cover.edges) : -2]
+    last = after - np.uint64(1)
+    if len(last) > 1:
+        last = np.stack([after[0] - (after[1] == 0), last[1]])
+    return first, last
+
+
+def _pieces(family: Family, cover: _Cover) -> Iterator[tuple[Words, Indices, NDArray[np.bool_]]]:
+    """Yield all edges in order, some at a time, and what happens there; so what is made of them stays small.
+
+    `events` says who comes (twice their number) or goes (one more). `edges` has one more than these: what is next.
+    `settled` says where all has happened that happens at an edge, and a stretch begins that runs to the next.
+    """
     events = np.concatenate([cover.who << 1, cover.who << 1 | 1])
-    events[len(cover.who) :][cover.endless] = 2 * size
+    end = np.array([[TOPS[4] + 1]] if family == 4 else [[0], [0]], np.uint64)
     if family == 4:
         packed = cover.edges[0] << np.uint64(_PLACE)
         packed |= events
         packed.sort()
-        events = (packed & np.uint64((1 << _PLACE) - 1)).view(np.int64)
-        packed >>= np.uint64(_PLACE)
-        edges = packed[None, :]
-        # The last edge is the end of all addresses, where none begins.
-        settled = np.append(packed[1:] != packed[:-1], [False])
     else:
-        order = _order(*cover.edges)
-        edges, events = np.take(cover.edges, order, axis=1), events[order]
-        settled = np.append(edges[1, 1:] != edges[1, :-1], [True])
-        settled[:-1] |= edges[0, 1:] != edges[0, :-1]
-    random = np.random.default_rng()
-    sums = []
-    for _ in range(2):
-        weights = random.integers(0, 2**64, size, np.uint64)
-        table = np.append(np.stack([weights, np.uint64(0) - weights], axis=1).ravel(), [np.uint64(0)])
-        total = table[events]
-        sums.append(np.cumsum(total, out=total)[settled])
-    return np.compress(settled, edges, axis=1), (sums[0], sums[1])
+        order, halves = _order(*cover.edges)
+    for start in range(0, len(events), _PIECE):
+        stop = min(start + _PIECE, len(events))
+        if family == 4:
+            edges = packed[None, start : stop + 1] >> np.uint64(_PLACE)
+            here = (packed[start:stop] & np.uint64((1 << _PLACE) - 1)).view(np.int64)
+        else:
+            edges = halves[:, start : stop + 1]
+            here = events[order[start:stop]].astype(np.int64)
+        if stop == len(events):
+            edges = np.append(edges, end, axis=1)
+        settled = edges[-1, 1:] != edges[-1, :-1]
+        if family == 6:
+            settled |= edges[0, 1:] != edges[0, :-1]
+            # With the last address of all nothing is over, but for IPv4, where that is an edge like others.
+            settled[-1] |= stop == len(events)
+        yield edges, here, settled
 
 
-def _order(high: Words, low: Words) -> Indices:
-    """Give the order of addresses, by their halves: one half alone is sorted many times faster than two."""
+def _order(high: Words, low: Words) -> tuple[Indices, Words]:
+    """Give the order of addresses, and their halves in it: to sort one half alone is many times faster than both."""
     order = np.argsort(high)
-    of_high, of_low = high[order], low[order]
-    alike = np.append([False], of_high[1:] == of_high[:-1])
-    mixed = alike & np.append([False], of_low[1:] != of_low[:-1])
+    halves = np.stack([high[order], low[order]])
+    alike = np.append([False], halves[0, 1:] == halves[0, :-1])
+    mixed = alike[1:] & (halves[1, 1:] != halves[1, :-1])
     if mixed.any():
         run = np.cumsum(~alike) - 1
         odd = np.zeros(int(run[-1]) + 1, np.bool_)
-        odd[run[mixed]] = True
+        odd[run[1:][mixed]] = True
         at = np.flatnonzero(odd[run])
-        order[at] = order[at[np.lexsort((of_low[at], run[at]))]]
-    return order
-
-
-def _examples(family: Family, edges: Words, sums: tuple[Words, Words]) -> tuple[Words, Words]:
-    """Give the first and the last address of one stretch of each class, in order."""
-    at = _representatives(*sums)
-    bounds = _integers(edges[:, np.minimum(at + 1, edges.shape[1] - 1)])
-    last = [TOPS[family] if place + 1 == edges.shape[1] else bound - 1 for place, bound in zip(at, bounds, strict=True)]
-    return edges[:, at], integer_words(last, family)
+        inner = at[np.lexsort((halves[1, at], run[at]))]
+        order[at], halves[1, at] = order[inner], halves[1, inner]
+    return order, halves
 
 
 def _representatives(one: Words, two: Words) -> Indices:
     """Give one place for each distinct pair, without sorting all of them."""
-    sight = (one >> np.uint64(64 - _SIGHT)).astype(np.int64)
-    seen = np.full(1 << _SIGHT, -1, np.int64)
+    size = min(len(one).bit_length() + 1, _SIGHT)
+    sight = (one >> np.uint64(64 - size)).view(np.int64)
+    seen = np.full(1 << size, -1, np.int64)
     seen[sight] = np.arange(len(one))
     chosen = seen[sight]
     found = seen[seen >= 0]
