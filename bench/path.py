@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _POOL = 1 << 18
 #: Prefixes of each of many policies.
 _EACH = 10
+#: What nothing can undercut that looks at packets by nftables.
+_LEAST = {"nft, an empty chain": "", "nft, a chain with the rule `tcp dport 3101 drop`": "tcp dport 3101 drop"}
 _TARGETS = {"ports": 5.0, "hosts": 15.0, "mixed": 25.0}
 
 
@@ -69,6 +71,13 @@ def ipset(space: Namespace, made: Made) -> None:
     rivals.ipset_rule(space, made.family)
 
 
+def _chain(space: Namespace, rule: str) -> None:
+    """Load a chain with no more than one rule: what can't be undercut."""
+    space.nft(
+        f"table inet least {{ chain forward {{ type filter hook forward priority -10; policy accept; {rule}\n}}\n}}\n"
+    )
+
+
 def _plans(asked: Asked, family: int, mixed: Made, hosts: Made) -> Iterator[tuple[str, Callable[[Namespace], None]]]:
     """Give a name for each configuration and what loads it."""
     for size in asked.sizes if family == 4 else (asked.size,):
@@ -76,6 +85,8 @@ def _plans(asked: Asked, family: int, mixed: Made, hosts: Made) -> Iterator[tupl
         yield f"gatewrit mixed {size}", lambda space, head=head: gatewrit(space, head)
         yield f"nft mixed {size}", lambda space, head=head: nft(space, head)
         yield f"ipset mixed {size}", lambda space, head=head: ipset(space, head)
+    for name, rule in _LEAST.items():
+        yield name, lambda space, rule=rule: _chain(space, rule)
     yield f"gatewrit ports {asked.size}", lambda space: gatewrit(space, mixed, "tcp/3101")
     yield f"gatewrit hosts {asked.size}", lambda space: gatewrit(space, hosts)
     if family == 4:
@@ -129,14 +140,16 @@ def _bare(table: Table, family: int, took: dict[str, list[float]]) -> None:
 
 
 def _compare(table: Table, asked: Asked, family: int, name: str, took: dict[str, list[float]]) -> None:
-    words = name.split()
     if "polic" in name:
         return
+    words = name.split()
     target = _TARGETS[words[1]] if words[0] == "gatewrit" and words[2] == str(asked.size) else None
     _extra(table, Said(f"path{family}.{name}", f"IPv{family}, {_said(name)}", target), took, name)
 
 
 def _said(name: str) -> str:
+    if name in _LEAST:
+        return name
     who, what, size = name.split()
     kinds = {"ports": "mixed, limited to a port", "hosts": "single addresses, any port", "mixed": "mixed, any port"}
     return f"{who}, {int(size):,} {kinds[what]}"
