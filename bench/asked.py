@@ -43,14 +43,14 @@ FULL = Asked(
     sizes=(1_000, 10_000, 100_000, 1_000_000),
     rounds=5,
     policies=10_000,
-    firewalld=20_000,
+    firewalld=50_000,
     idle=30.0,
     limit=120.0,
 )
 QUICK = Asked(
     quick=True,
-    size=100_000,
-    sizes=(1_000, 10_000, 100_000),
+    size=50_000,
+    sizes=(1_000, 10_000, 50_000),
     rounds=2,
     policies=500,
     firewalld=2_000,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.lists import Made
 
 #: Seconds that anything may take before it is given up.
-PATIENCE = 600.0
+PATIENCE = 150.0
 #: Everything is allowed to be as wide as it likes, and to change at once.
 LIMITS = {"widest_ipv4": 1, "widest_ipv6": 1, "total_share": 1, "change_share": 1}
 #: A small policy's addresses, which no list of the bench has: of the lab's own subscribers' neighbours in 10/8.

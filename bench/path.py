@@ -85,9 +85,9 @@ def _plans(asked: Asked, family: int, mixed: Made, hosts: Made) -> Iterator[tupl
         yield f"gatewrit mixed {size}", lambda space, head=head: gatewrit(space, head)
         yield f"nft mixed {size}", lambda space, head=head: nft(space, head)
         yield f"ipset mixed {size}", lambda space, head=head: ipset(space, head)
+        yield f"gatewrit ports {size}", lambda space, head=head: gatewrit(space, head, "tcp/3101")
     for name, rule in _LEAST.items():
         yield name, lambda space, rule=rule: _chain(space, rule)
-    yield f"gatewrit ports {asked.size}", lambda space: gatewrit(space, mixed, "tcp/3101")
     yield f"gatewrit hosts {asked.size}", lambda space: gatewrit(space, hosts)
     if family == 4:
         some = mixed.head(asked.policies * _EACH)
@@ -121,10 +121,11 @@ def measure(table: Table, asked: Asked, family: int, curves: dict[str, list[list
     _bare(table, family, anywhere)
     for name in loaded:
         _compare(table, asked, family, name, anywhere)
-        if family == 4 and " mixed " in name:
-            who, _, size = name.split()
+        who, kind, size = name.rsplit(" ", 2)
+        if family == 4 and kind in {"mixed", "ports"}:
             extra = [a - b for a, b in zip(anywhere[name], anywhere[BARE], strict=True)]
-            curves.setdefault(who, []).append([int(size), statistics.median(extra), min(extra), max(extra)])
+            point = [int(size), statistics.median(extra), min(extra), max(extra)]
+            curves.setdefault(who if kind == "mixed" else f"{who} {kind}", []).append(point)
     for name in largest:
         where = "the same /24s as entries" if family == 4 else "the same /48s as entries"
         row = Said(f"path{family}.near.{name}", f"IPv{family}, {_said(name)}, destinations in {where}")

@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-_LOOKS = {"gatewrit": ("#0b6e4f", "o"), "ipset": ("#c17c00", "s"), "nft": ("#a4243b", "^")}
-_NAMES = {"gatewrit": "gatewrit", "ipset": "ipset hash:net", "nft": "nft, one interval set"}
+_LOOKS = {
+    "nft": ("nft, one interval set", "#a4243b", "^"),
+    "ipset": ("ipset hash:net", "#c17c00", "s"),
+    "gatewrit": ("gatewrit, any port", "#0b6e4f", "o"),
+    "gatewrit ports": ("gatewrit, limited to a port", "#2c6fbb", "v"),
+}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -18,16 +22,16 @@ def draw(results: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    mpl.rcParams["svg.hashsalt"] = "gatewrit"
+    mpl.rcParams.update({"svg.hashsalt": "gatewrit", "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(7, 4))
-    for who, points in results["curves"].items():
-        colour, marker = _LOOKS[who]
-        sizes, medians, least, most = zip(*sorted(points), strict=True)
-        axes.plot(sizes, medians, color=colour, marker=marker, label=_NAMES[who])
+    for who in filter(results["curves"].get, _LOOKS):
+        label, colour, marker = _LOOKS[who]
+        sizes, medians, least, most = zip(*sorted(results["curves"][who]), strict=True)
+        axes.plot(sizes, medians, color=colour, marker=marker, label=label)
         axes.fill_between(sizes, least, most, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("prefixes, /24 to /30 mixed, any port")
+    axes.set_xlabel("prefixes, /24 to /30 mixed")
     axes.set_ylabel("more per forwarded packet, ns")
     machine = results["machine"]
     axes.set_title(

@@ -210,11 +210,14 @@ def restart(table: Table, asked: Asked, standing: Standing) -> None:
 # -- every distribution ----------------------------------------------------------------------------------------------
 
 
-def distributions(asked: Asked) -> list[dict[str, object]]:
+def distributions(asked: Asked, deadline: float) -> list[dict[str, object]]:
     """Load each distribution into a fresh gateway, and prove it; a cliff would show here."""
     found = list[dict[str, object]]()
     for make in lists.everything(asked.size):
         made = make()
+        if made is not None and time.monotonic() > deadline:
+            found.append({"name": made.name, "note": "the run's time was up"})
+            continue
         if made is None:
             found.append({"name": "BGP", "note": "python3-pyasn isn't installed"})
             continue
