@@ -98,7 +98,7 @@ nftables:
 # elsewhere unless it is there already.
 .PHONY: rivals
 rivals:
-	$(call need,$(call FIND,ipset) && $(call FIND,iptables),ipset iptables)
+	$(call need,$(call FIND,ipset) && $(call FIND,iptables) && $(call FIND,trafgen),ipset iptables netsniff-ng)
 	$(call need,[ -e /usr/lib/python3/dist-packages/data/ipasn6_20151101.dat.gz ] || [ ! -e /etc/debian_version ],python3-pyasn)
 	$(call need,[ -d /run/systemd/system ] || [ ! -e /etc/debian_version ] || $(call FIND,firewalld),firewalld)
 

@@ -43,7 +43,7 @@ FULL = Asked(
     sizes=(1_000, 10_000, 100_000, 1_000_000),
     rounds=5,
     policies=10_000,
-    firewalld=50_000,
+    firewalld=20_000,
     idle=30.0,
     limit=120.0,
 )

@@ -25,8 +25,11 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import resource
 import socket
 import statistics
+import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -49,6 +52,7 @@ FLOOR, BARE = "floor", "bare"
 _BATCH = 1024
 _SLICE, _WARM = 24 * _BATCH, 8 * _BATCH
 _TURNS = 3
+_TRAFGEN = 1_000_000
 _LONGEST = 180.0
 _ETH_P = {4: 0x0800, 6: 0x86DD}
 _IN, _FAR = "02:67:77:01:00:01", "02:67:77:01:00:02"
@@ -113,6 +117,16 @@ class Street:
             if not sent <= seen <= sent + 64:
                 raise Failed(f"{self.names[number]}: {sent:,} packets were sent, {seen:,} arrived")
         return dict(zip(names, took, strict=True))
+
+    def trafgen(self, family: int, numbers: Sequence[int]) -> float:
+        """Send through the bare gateway with Debian's trafgen: nanoseconds of its processor time a packet."""
+        number = self.names.index(BARE)
+        before = self.sink.run(_arrived)[f"k{number}"]
+        nanoseconds = self.sender.run(_trafgen, self.sender.token, f"s{number}", frames(family, numbers))
+        seen = self.sink.run(_arrived)[f"k{number}"] - before
+        if not _TRAFGEN <= seen <= _TRAFGEN + 64:
+            raise Failed(f"trafgen sent {_TRAFGEN:,} packets, {seen:,} arrived")
+        return nanoseconds
 
 
 # -- links ------------------------------------------------------------------------------------------------------------
@@ -251,3 +265,18 @@ def _send(token: str, order: list[int], rows: np.ndarray, rounds: int) -> list[l
         for at, three in enumerate(turns):
             took[at].append(statistics.median(three))
     return took
+
+
+def _trafgen(token: str, device: str, rows: np.ndarray) -> float:
+    require_lab(token)
+    with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
+        file.writelines("{ " + ", ".join(map(str, row)) + " }\n" for row in rows.tolist())
+        file.flush()
+        # It is to leave this machine's socket memory and interrupts alone, and takes one processor.
+        options = ["--no-sock-mem", "--notouch-irq", "--no-cpu-stats", "--cpus", "1", "--num", str(_TRAFGEN)]
+        command = [find("trafgen"), "--dev", device, "--conf", file.name, *options]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if ran.returncode:
+        raise Failed(f"trafgen: {ran.stderr[-200:]}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) / _TRAFGEN * 1e9

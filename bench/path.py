@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Destinations that are sent to.
 _POOL = 1 << 18
+#: As many as trafgen takes in without ado.
+_TRAFGEN_POOL = 4096
 #: Prefixes of each of many policies.
 _EACH = 10
 #: What nothing can undercut that looks at packets by nftables.
@@ -118,7 +120,8 @@ def measure(table: Table, asked: Asked, family: int, curves: dict[str, list[list
         largest = [name for name in loaded if name.endswith(f"mixed {asked.size}")]
         close = others([mixed, hosts], _POOL, near=True)
         near = street.measure(family, close, 2 * asked.rounds, largest)
-    _bare(table, family, anywhere)
+        _bare(table, family, anywhere)
+        _trafgen(table, asked, street, family, close[:_TRAFGEN_POOL])
     for name in loaded:
         _compare(table, asked, family, name, anywhere)
         who, kind, size = name.rsplit(" ", 2)
@@ -138,6 +141,15 @@ def _bare(table: Table, family: int, took: dict[str, list[float]]) -> None:
     row.values += took[BARE]
     row = table.row(f"path{family}.part", "… the gateway's own part of it", "ns")
     row.values += [a - b for a, b in zip(took[BARE], took[FLOOR], strict=True)]
+
+
+def _trafgen(table: Table, asked: Asked, street: Street, family: int, numbers: Sequence[int]) -> None:
+    """Have Debian's generator say what the bare way costs: the same, or our sender is at fault."""
+    row = table.row(f"path{family}.trafgen", "… the whole way with trafgen as the sender, for comparison", "ns")
+    try:
+        row.values += [street.trafgen(family, numbers) for _ in range(asked.rounds)]
+    except Failed as why:
+        row.note = str(why)
 
 
 def _compare(table: Table, asked: Asked, family: int, name: str, took: dict[str, list[float]]) -> None:
