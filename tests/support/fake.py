@@ -66,7 +66,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.table: Table | None = None
-        self.generation = 1
+        self.now = 1
         self.refusals: list[int] = []
         self._handles = count(1)
 
@@ -77,9 +77,12 @@ class FakeKernel:
     async def read(self, known: Actual | None = None) -> Actual:
         del known  # everything is cheap to give here
         if self.table is None:
-            return Actual(self.generation)
+            return Actual(self.now)
         table = self.table
-        return Actual(self.generation, table.handle, dict(table.chains), dict(table.sets), dict(table.counters))
+        return Actual(self.now, table.handle, dict(table.chains), dict(table.sets), dict(table.counters))
+
+    async def generation(self) -> int:
+        return self.now
 
     async def counters(self) -> Mapping[str, ActualCounter]:
         if self.table is None:
@@ -91,7 +94,7 @@ class FakeKernel:
             return
         if self.refusals:
             raise KernelError(self.refusals.pop(0), "commit a transaction")
-        if generation is not None and generation != self.generation:
+        if generation is not None and generation != self.now:
             raise KernelError(errno.ERESTART, "commit a transaction")
         draft = copy.deepcopy(self.table)
         for operation in transaction.operations:
@@ -99,7 +102,7 @@ class FakeKernel:
         if draft is not None:
             _check_references(draft)
         self.table = draft
-        self.generation += 1
+        self.now += 1
 
     def hit(self, counter: str, packets: int, octets: int) -> None:
         """Pretend that packets came by."""

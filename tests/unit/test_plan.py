@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewrit.compile.render import compile_policies
-from gatewrit.engine.reconcile import Around, InterruptedPassError, reconcile
+from gatewrit.engine.reconcile import Around, prepare, reconcile
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import TWIN, diff, settled
 from gatewrit.kernel.ruleset import IP_DADDR, IPV4, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
@@ -105,27 +104,43 @@ def test_an_urgent_order_does_not_disturb_what_is_being_prepared(
     asyncio.run(work())
 
 
-def test_who_is_in_a_hurry_interrupts_between_batches_and_nothing_is_lost() -> None:
+def test_who_is_in_a_hurry_stops_it_between_batches_and_nothing_is_lost() -> None:
     desired = hosts(range(0, 200_000, 2))
 
     async def work() -> None:
         kernel = FakeKernel()
-        await reconcile(kernel, hosts(range(3)))
+        before = (await reconcile(kernel, hosts(range(3)))).actual
         steps: list[tuple[int, int]] = []
 
-        def step(done: int, size: int) -> None:
+        def go_on(done: int, size: int) -> bool:
             steps.append((done, size))
-            if len(steps) == 4:
-                raise InterruptedPassError
+            return len(steps) < 4
 
-        with pytest.raises(InterruptedPassError):
-            await reconcile(kernel, desired, Around(step=step))
+        known, finished = await prepare(kernel, desired, Around(before, go_on=go_on))
+        assert not finished
         assert steps[0] == (0, 100_001)
-        ready = (await kernel.read()).sets["hosts" + TWIN].elements
-        assert len(ready) == steps[-1][0] - 1
+        assert "hosts" + TWIN not in known.sets  # it is to be read again
+        now = await kernel.read()
+        assert len(now.sets["hosts" + TWIN].elements) == steps[-1][0] - 1
+        assert now.sets["hosts"].elements is before.sets["hosts"].elements or len(now.sets["hosts"].elements) == 3
         done = await reconcile(kernel, desired)
         assert done.changed < 100_001
         assert "hosts" not in done.actual.sets
+
+    asyncio.run(work())
+
+
+def test_however_great_the_hurry_each_time_something_is_done() -> None:
+    desired = hosts(range(0, 20_000, 2))
+
+    async def work() -> None:
+        kernel = FakeKernel()
+        await reconcile(kernel, hosts(range(3)))
+        times = 0
+        while not (await prepare(kernel, desired, Around(go_on=lambda _done, _size: False)))[1]:
+            times += 1
+            assert times < 1000
+        assert not diff(desired, await kernel.read()).prepare
 
     asyncio.run(work())
 

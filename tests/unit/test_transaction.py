@@ -228,7 +228,7 @@ class Overtaken(FakeKernel):
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         if self.times:
             self.times -= 1
-            self.generation += 1
+            self.now += 1
         await super().commit(transaction, generation)
 
 
@@ -251,7 +251,7 @@ def test_a_lost_acknowledgement_is_settled_by_reading() -> None:
     class Lossy(FakeKernel):
         async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
             await super().commit(transaction, generation)
-            if self.generation == 2:
+            if self.now == 2:
                 raise KernelError(errno.ENOBUFS, "commit a transaction")
 
     done = asyncio.run(reconcile(Lossy(), rung(1)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import structlog
 
@@ -25,10 +25,10 @@ from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
 from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
-from gatewrit.engine.intake import take_in
+from gatewrit.engine.intake import take_in, without_bulk
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Shelf
-from gatewrit.engine.snapshot import Outcome, PolicyState, RulesetView, observed
+from gatewrit.engine.snapshot import Outcome, PolicyState, Progress, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.tally import COUNT_EVERY, Tally
 from gatewrit.engine.timing import Agenda, first
@@ -39,7 +39,7 @@ from gatewrit.kernel import text
 from gatewrit.policy.load import read_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
     from gatewrit.compile.render import Compiled
@@ -97,6 +97,10 @@ class Daemon:
         self._reload_wanted = True
         self._turned = clock.monotonic()
         self._next: int | None = None
+        #: What was read and decided, and waits until the kernel is prepared for it.
+        self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
+        self._progress: Progress | None = None
+        self._told_progress = clock.monotonic()
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
@@ -150,6 +154,8 @@ class Daemon:
             if await self._around.look():
                 log.info("host.changed")
                 await self._advance("host")
+        elif self._awaited is not None:
+            await self._finish()
         elif self._agenda.is_due("look"):
             await self._enforce("look")
         elif self._agenda.is_due("count"):
@@ -218,17 +224,50 @@ class Daemon:
         self._reload_wanted = False
         waiting, self._waiting = self._waiting, []
         self._notifier.reloading()
-        outcome = await self._reload()
+        outcome = await self._reload(patient=True)
+        if outcome is None:
+            self._waiting = waiting + self._waiting
+        else:
+            await self._answer(waiting, outcome)
+
+    async def _finish(self) -> None:
+        """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
+        assert self._awaited is not None  # noqa: S101 - else it isn't called
+        intake, faults = self._awaited
+        compiled, _, _ = await asyncio.to_thread(self._compile, intake, self._time.settled())
+        if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
+            return
+        self._awaited = None
+        outcome = await self._settle(intake, faults)
+        waiting, self._waiting = self._waiting, []
+        await self._answer(waiting, outcome)
+
+    def _go_on(self, done: int, size: int) -> bool:
+        """Show how far the preparing is, and stop it where somebody is in a hurry."""
+        self._show_progress("preparing set elements in the kernel", done, size)
+        return not (self._hand.asked or self._reload_wanted or self._instant_came())
+
+    async def _answer(self, waiting: Sequence[asyncio.Future[Outcome]], outcome: Outcome) -> None:
+        """Give the outcome of a reload to those who waited for it."""
         await self.chronicle.write(1.0)
         self._notifier.ready(self._headline())
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(outcome)
 
-    async def _reload(self) -> Outcome:
-        """Read, decide, compile and enforce. What can't be read stays as it last was good."""
+    @overload
+    async def _reload(self) -> Outcome: ...
+
+    @overload
+    async def _reload(self, *, patient: bool) -> Outcome | None: ...
+
+    async def _reload(self, *, patient: bool = False) -> Outcome | None:
+        """Read, decide, compile and enforce. What can't be read stays as it last was good.
+
+        None: what came in bulk is still being prepared, everything else is enforced. Only for who is `patient`.
+        """
+        self._show_progress("reading the policy files")
         await self._around.look()
-        first = self._standing.intake is None
         reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
         self._reading = reading
         before = self._kept
@@ -245,7 +284,21 @@ class Daemon:
             self._publish()
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._hand.settle(held, now)
+        self._awaited = None
+        self._enforcer.forget_coming()
+        small = without_bulk(intake, self._standing.intake) if patient else None
+        if small is None:
+            return await self._settle(intake, faults)
+        # Whatever is small doesn't wait behind it.
+        await self._take_over(small, "reload")
+        self._awaited = intake, faults
+        return None
+
+    async def _settle(self, intake: Intake, faults: tuple[Fault, ...]) -> Outcome:
+        """Enforce what was read and decided, and keep it as last good."""
+        first, before = self._standing.intake is None, self._kept
         changed = await self._take_over(intake, "reload")
+        self._enforcer.forget_coming()
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
@@ -272,6 +325,7 @@ class Daemon:
         settled = self._time.settled()
         await self._hand.sweep(settled)
         self._standing = replace(self._standing, local=self._hand.local)
+        self._show_progress("working out the rules")
         compiled, digest, against = await asyncio.to_thread(self._compile, intake, settled)
         self._enforcer.want(compiled, digest)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
@@ -328,11 +382,12 @@ class Daemon:
     async def _enforce(self, cause: str) -> int:
         """Make one pass over the kernel and account for it; give how much it changed."""
         began = self._clock.monotonic()
-        done = await self._enforcer.enforce(cause)
+        done = await self._enforcer.enforce(cause, self._enforcing)
         took = self._clock.monotonic() - began
         if done is not None:
             await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
-            await self._tally.settle(self._enforcer.compiled.counters, done)
+            if await self._tally.settle(self._enforcer.compiled.counters, done):
+                self._enforcer.swept()
             if done.changed:
                 await self._time.save()
             self._standing = self._accounted(done, took, drifted=cause == "look" and done.changed > 0)
@@ -359,8 +414,24 @@ class Daemon:
         if await self._tally.count():
             self._publish()
 
+    def _enforcing(self, done: int, size: int) -> bool:
+        self._show_progress("preparing set elements in the kernel", done, size)
+        return True
+
+    def _show_progress(self, activity: str, done: int = 0, size: int = 0) -> None:
+        """Show what is under way, until the next snapshot."""
+        before, now = self._progress, self._time.now()
+        since = before.since if before is not None and before.activity == activity else now
+        self._progress = Progress(activity, done, size, since)
+        self._snapshot = replace(self._snapshot, progress=self._progress)
+        if size and self._clock.monotonic() - self._told_progress >= 1.0:
+            self._told_progress = self._clock.monotonic()
+            log.info("reconcile.preparing", done=done, of=size)
+
     def _publish(self) -> None:
         """Make the snapshot that everybody sees from now on."""
+        if self._awaited is None:
+            self._progress = None
         now = self._time.now()
         intake = self._standing.intake
         troubles = [
@@ -382,7 +453,8 @@ class Daemon:
         self._standing = replace(
             self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
-        before, self._snapshot = self._snapshot, status.snapshot(self._standing, now)
+        shown = replace(status.snapshot(self._standing, now), progress=self._progress)
+        before, self._snapshot = self._snapshot, shown
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:
             log.info("enforcement.changed", was=before.enforcement, now=self._snapshot.enforcement)

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gatewrit.engine import memory, status
-from gatewrit.engine.reconcile import NotConvergedError, reconcile
+from gatewrit.engine import reconcile as reconcile_
+from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
 from gatewrit.kernel.socket import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gatewrit.compile.render import Compiled
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.timing import Agenda
+    from gatewrit.kernel.ruleset import Ruleset
     from gatewrit.kernel.socket import Kernel
+    from gatewrit.kernel.transaction import Actual
 
 log = structlog.get_logger()
 
@@ -44,6 +47,11 @@ class Enforcer:
         self._agenda = agenda
         self._scribe = scribe
         self._compiled: Compiled | None = None
+        self._coming: Ruleset | None = None
+        #: What the kernel last held, and whether somebody else changed the ruleset since, of which little was read.
+        self._known: Actual | None = None
+        self._suspect = False
+        self._proven_at, self._proving_took = 0.0, 0.0
         self._digest = ""
         self._retry = 0.0
         self.record = memory.Record()
@@ -68,17 +76,47 @@ class Enforcer:
         """Say what the kernel should hold from now on."""
         self._compiled, self._digest = compiled, digest
 
-    async def enforce(self, cause: str) -> Pass | None:
+    async def prepare(self, ruleset: Ruleset, go_on: Callable[[int, int], bool]) -> bool:
+        """Prepare the kernel for a ruleset that is to be wanted later; False if `go_on` said to stop before the end.
+
+        Where the kernel refuses, the pass that comes then will say so.
+        """
+        self._coming = ruleset
+        try:
+            around = Around(self._known, go_on=go_on)
+            self._known, finished = await reconcile_.prepare(self._kernel, ruleset, around)
+        except KernelError as error:
+            log.warning("reconcile.unprepared", reason=str(error))
+            self._known = None
+            return True
+        return finished
+
+    def swept(self) -> None:
+        """Note that counters were deleted after the last pass, by us and in the very next transaction."""
+        if self._known is not None:
+            self._known = replace(self._known, generation=self._known.generation + 1)
+
+    def forget_coming(self) -> None:
+        """Nothing is being prepared any more: what was is in force now, or is to go."""
+        self._coming = None
+
+    async def enforce(self, cause: str, go_on: Callable[[int, int], bool] = lambda _done, _size: True) -> Pass | None:
         """Make one pass over the kernel; None if it failed, which is then tried again, ever later."""
         if self._compiled is None:
             return None
         began = self._clock.monotonic()
         try:
-            done = await reconcile(self._kernel, self._compiled.ruleset)
+            whole = await self._reads_all(cause)
+            known = None if whole else self._known
+            done = await reconcile(self._kernel, self._compiled.ruleset, Around(known, self._coming, go_on))
         except (KernelError, NotConvergedError) as error:
+            self._known = None
             self._fail(error)
             return None
         took = self._clock.monotonic() - began
+        self._known = done.actual
+        if whole:
+            self._suspect, self._proven_at, self._proving_took = False, self._clock.monotonic(), took
         self.failure, self._retry = None, 0.0
         self._agenda.drop("retry")
         self._agenda.plan("look", max(LOOK_EVERY, took * RARENESS))
@@ -87,6 +125,20 @@ class Enforcer:
             event, name = (log.warning, "drift.repaired") if drifted else (log.info, "reconcile.applied")
             event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
         return done
+
+    async def _reads_all(self, cause: str) -> bool:
+        """Whether a pass is to read every element, and not only what may have changed by us.
+
+        As long as nobody else has changed the ruleset, what was read before is what is there. After that everything is
+        read again: by the next look, but a million elements not all the time. Whoever waits for a pass doesn't wait
+        for that; chains, rules and small changes of ours are read in any case.
+        """
+        if self._known is None:
+            return True
+        if await self._kernel.generation() != self._known.generation:
+            self._suspect = True
+        rested = self._clock.monotonic() - self._proven_at >= self._proving_took * RARENESS
+        return self._suspect and cause == "look" and rested
 
     def _fail(self, error: KernelError | NotConvergedError) -> None:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)

@@ -6,7 +6,7 @@ that vanishes lifts nothing. Pure: the store, the clock and the log are the call
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,38 @@ def take_in(reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails
     there = {*reading.policies, *reading.duplicate_policies, *broken}
     vanished = tuple(name for name in kept if name not in there)
     return Intake(policies, kept, tuple(rejected), tuple(findings), vanished, reading.loaded)
+
+
+#: A policy whose services have so many entries that they are prepared in the kernel before they count.
+BULK = 20_000
+
+
+def without_bulk(intake: Intake, before: Intake | None) -> Intake | None:
+    """Give an intake in which policies whose content is new and large stay as they are enforced now.
+
+    None if there are none, or if nothing is enforced yet: what a daemon finds in force when it starts must stay.
+    """
+    if before is None:
+        return None
+    large = [
+        name
+        for name, policy in intake.policies.items()
+        if policy.state is State.ACTIVE
+        and _contents(policy) != (_contents(before.policies[name]) if name in before.policies else None)
+        and sum(len(part) for each in policy.services.values() for end in each.endpoints for part in end.ranges) >= BULK
+    ]
+    if not large:
+        return None
+    policies = {name: each for name, each in intake.policies.items() if name not in large}
+    kept = {name: each for name, each in intake.kept.items() if name not in large}
+    for name in large:
+        policies |= {name: before.policies[name]} if name in before.policies else {}
+        kept |= {name: before.kept[name]} if name in before.kept else {}
+    return replace(intake, policies=policies, kept=kept)
+
+
+def _contents(policy: Policy) -> set[str]:
+    return {each.digest for each in policy.services.values()}
 
 
 def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Fault, ...]]:

@@ -33,10 +33,6 @@ class NotConvergedError(Exception):
         super().__init__(f"the kernel still differs in {remaining.size} places after {_ATTEMPTS} tries, first: {first}")
 
 
-class InterruptedPassError(Exception):
-    """Somebody in a hurry was waiting. What was prepared so far stays, and changes nothing that a packet can meet."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it."""
@@ -53,13 +49,13 @@ class Around:
     """What a pass goes by, besides what is desired.
 
     `known` is what was read before: elements of sets that are still the same sets are taken from there. `coming` is
-    what is being prepared for later. `step` is called between batches with how much of how much is prepared; it may
-    raise `InterruptedPassError`.
+    what is being prepared for later. `go_on` is asked before each batch of what is prepared, with how much of how much
+    is done.
     """
 
     known: Actual | None = None
     coming: Ruleset | None = None
-    step: Callable[[int, int], None] = lambda _done, _all: None
+    go_on: Callable[[int, int], bool] = lambda _done, _all: True
 
 
 ALONE = Around()
@@ -84,7 +80,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
             return Pass(changed, first, found, settled(desired, actual), plan.sweep)
         first = first or plan.whole
         try:
-            prepared = await _prepare(kernel, plan.prepare, around.step)
+            prepared, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
             generation = actual.generation + prepared if attempt < _INSISTING else None
             await kernel.commit(plan.change, generation)
             changed += plan.whole.size
@@ -96,14 +92,31 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
     raise NotConvergedError(plan.whole)
 
 
-async def _prepare(kernel: Kernel, transaction: Transaction, step: Callable[[int, int], None]) -> int:
-    """Carry out what changes nothing yet, in batches; gives how many. Our table is ours: nobody's change matters."""
+async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Actual, bool]:
+    """Prepare what a later pass to `desired` needs, as long as `around.go_on` says so; packets meet what they met.
+
+    Gives what was read before that, but for the sets that were worked on, and whether all of it is prepared now.
+    """
+    actual = await kernel.read(around.known)
+    plan = await asyncio.to_thread(diff, desired, actual)
+    if actual.handle is None or not plan.prepare:
+        return actual, True
+    _, finished = await _prepare(kernel, plan.prepare, around.go_on)
+    return without_sets(actual, plan.prepare.sets), finished
+
+
+async def _prepare(kernel: Kernel, transaction: Transaction, go_on: Callable[[int, int], bool]) -> tuple[int, bool]:
+    """Carry out what changes nothing yet, in batches, at least one; gives how many, and whether that was all.
+
+    Whatever generation the ruleset is at: our table is ours, and nobody else's change matters to it.
+    """
     batches, done, size = 0, 0, transaction.size
     for batch in transaction.batches(kernel.room):
-        step(done, size)
+        if not go_on(done, size) and batches:
+            return batches, False
         await kernel.commit(batch)
         batches, done = batches + 1, done + batch.size
-    return batches
+    return batches, True
 
 
 def without_sets(actual: Actual, names: frozenset[str]) -> Actual:

@@ -70,10 +70,11 @@ class Tally:
             await self.save()
         return True
 
-    async def settle(self, members: Mapping[str, tuple[str, ...]], done: Pass) -> None:
+    async def settle(self, members: Mapping[str, tuple[str, ...]], done: Pass) -> bool:
         """Account for the counters after a pass; those that no rule uses any more are read a last time, then go.
 
-        `members` says whom each counter of the new ruleset counts for.
+        `members` says whom each counter of the new ruleset counts for. True if counters were deleted, so that the
+        ruleset is one generation on.
         """
         if done.found.handle not in {None, done.actual.handle}:
             # That table is gone, with counts that nobody had read yet.
@@ -88,15 +89,17 @@ class Tally:
             if self._ledger.members != before:
                 # Should we be killed, the next daemon must know whom each counter counts for.
                 await self.save()
-            return
+            return False
         await self._clock.sleep(_GRACE)
         try:
             self._account(await self._kernel.counters())
             await self.save()
-            await self._kernel.commit(done.sweep)
+            await self._kernel.commit(done.sweep, done.actual.generation)
         except KernelError as error:
             # They do no harm; the next pass tries again.
-            log.warning("counters.unswept", reason=str(error))
+            log.info("counters.unswept", reason=str(error))
+            return False
+        return True
 
     async def forget(self, policy: str) -> None:
         """End the counts of one policy that no rule counts for any more."""

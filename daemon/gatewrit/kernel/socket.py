@@ -70,6 +70,9 @@ class Kernel(Protocol):
     async def counters(self) -> Mapping[str, ActualCounter]:
         """Read only the counters."""
 
+    async def generation(self) -> int:
+        """Ask for the ruleset's generation, which grows with every transaction of anybody."""
+
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         """Carry out all of it or nothing; with `generation`, only if nobody changed anything since.
 
