@@ -14,6 +14,7 @@ packets the other look-ups; it is never what decides.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _PIECES = 4
 #: So many hashes are asked at most, the fullest ones; other entries stand among the intervals.
 _HASHES = 8
+#: Prefixes that make this part of a hash's entries, when cut to its length, are cut and go along with them.
+_ALONG = 4
 #: A guard is worth its memory if at most this share of the block is occupied, in parts of a fitting length.
 _OCCUPIED = 0.125
 #: Intervals are asked in as many steps as their number has bits; a hash costs about four of these steps.
@@ -169,12 +172,25 @@ class _Drawn:
         which, place, counts = np.unique(group, return_inverse=True, return_counts=True)
         order = sorted(range(len(which)), key=lambda at: (-counts[at], which[at]))
         chosen = [at for at in order if counts[at] >= self.draft.sizes.hashed][:_HASHES]
+        kinds = [divmod(int(each), len(self.targets) + 2) for each in which]
+        parts = {at: [pieces.take(place == at)] for at in chosen}
+        left = []
+        for at in range(len(which)):
+            if at in parts:
+                continue
+            # A few shorter ones go along with longer ones, cut: one look-up less, and no intervals.
+            near = [to for to in chosen if kinds[to][0] > kinds[at][0] and kinds[to][1] in {0, kinds[at][1]}]
+            to = min(near, key=lambda to: (kinds[to][0], -kinds[to][1]), default=None)
+            if to is not None and counts[at] << min(62, kinds[to][0] - kinds[at][0]) <= counts[to] // _ALONG:
+                parts[to].append(_cut(pieces.take(place == at), kinds[at][0], kinds[to][0]))
+            else:
+                left.append(at)
         found = []
         for at in chosen:
-            bits, label = divmod(int(which[at]), len(self.targets) + 2)
-            verdict = self._verdict(label - 1) if label else None
-            found.append(_Hash(bits, pieces.take(place == at).in_order(), verdict))
-        return found, pieces.take(~np.isin(place, chosen))
+            bits, label = kinds[at]
+            entries = functools.reduce(_joined, parts[at]).in_order()
+            found.append(_Hash(bits, entries, self._verdict(label - 1) if label else None))
+        return found, pieces.take(np.isin(place, left))
 
     @property
     def _key(self) -> KeyType:
@@ -250,6 +266,25 @@ def _ends_of(start: Bits, length: Labels) -> Bits:
     return Bits(start.high | high, start.low | low)
 
 
+def _cut(entries: _Entries, short: int, long: int) -> _Entries:
+    """Cut prefixes of one length into those of a longer one."""
+    each = 1 << long - short
+    step = np.arange(each, dtype=np.uint64)
+    high, low = _shifted(step, 128 - long)
+    start = Bits(
+        (entries.first.high[:, None] | high[None, :]).ravel(), (entries.first.low[:, None] | low[None, :]).ravel()
+    )
+    return _Entries(start, _ends_of(start, np.full(len(start), long, np.int64)), np.repeat(entries.label, each))
+
+
+def _shifted(values: NDArray[np.uint64], by: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Shift numbers left inside 128 bits; gives the high and the low half."""
+    if by >= 64:
+        return values << np.uint64(by - 64), np.zeros_like(values)
+    high = values >> np.uint64(64 - by) if by else np.zeros_like(values)
+    return high, values << np.uint64(by)
+
+
 def _gaps(block: Block, entries: _Entries) -> _Entries:
     """Give what of a block sorted entries leave out; without labels."""
     host = 128 - block.length
@@ -285,14 +320,7 @@ def _occupied(entries: _Entries, block: Block, length: int) -> NDArray[np.bytes_
     begin = np.repeat(np.cumsum(counts) - counts, counts)
     places = np.unique(np.repeat(first, counts) + (np.arange(len(begin)) - begin).astype(np.uint64))
     # The block's own bits in front, zeros behind.
-    host = 128 - block.length
-    bottom = block.stem << host
-    shift = host - (length - block.length)
-    if shift >= 64:
-        high = places << np.uint64(shift - 64)
-        low = np.zeros_like(places)
-    else:
-        high = places >> np.uint64(64 - shift) if shift else np.zeros_like(places)
-        low = places << np.uint64(shift)
+    bottom = block.stem << 128 - block.length
+    high, low = _shifted(places, 128 - length)
     bits = Bits(high | np.uint64(bottom >> 64), low | np.uint64(bottom & (1 << 64) - 1))
     return keys_of(bits.addresses(block.family))
