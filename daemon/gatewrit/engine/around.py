@@ -18,9 +18,9 @@ import numpy as np
 import structlog
 
 from gatewrit.compile.cells import FAMILIES
-from gatewrit.compile.overlap import intersect, texts
-from gatewrit.compile.render import policy_spans
-from gatewrit.compile.spans import merge
+from gatewrit.compile.named import policy_spans
+from gatewrit.compile.overlap import texts
+from gatewrit.compile.spans import intersect, merge
 from gatewrit.compile.surroundings import ALONE
 from gatewrit.engine.status import Trouble
 from gatewrit.engine.timing import RARENESS

@@ -15,8 +15,9 @@ import structlog
 
 from gatewrit.compile.acting import acting
 from gatewrit.compile.conflicts import Conflict, conflicts
+from gatewrit.compile.named import count_addresses
 from gatewrit.compile.rails import carved
-from gatewrit.compile.render import compile_policies, count_addresses
+from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, status
 from gatewrit.engine.around import Around, overlaps
