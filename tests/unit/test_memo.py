@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewrit.compile import recut
+from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.memo import Drawer, Memo
 from gatewrit.compile.recut import segmented
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Places, intersect, meets, merge, met_by, unlike
 from gatewrit.compile.surroundings import Surroundings
+from gatewrit.engine.around import overlaps
 from gatewrit.kernel.text import script
 from gatewrit.policy.model import Policy, Transport
 from support.strategies import (
@@ -28,6 +30,7 @@ from support.strategies import (
     policies,
     ranges,
     ranges_of,
+    services,
     services_of,
     simple,
 )
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gatewrit.compile.cells import Sizes
+    from gatewrit.compile.conflicts import Conflict
     from gatewrit.compile.render import Compiled
     from gatewrit.compile.spans import Spans
     from gatewrit.kernel.ruleset import Set
@@ -100,6 +104,25 @@ def test_with_a_memo_everything_is_as_without(made: list[list[Policy]], how: lis
         same(with_it, compile_policies(several, now, hooks, -10, around, sizes))
         again = compile_policies(several, now, hooks, -10, around, sizes, memo)
         same(again, with_it)
+
+
+@given(histories(), st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 1500, 2500])), min_size=5), st.data())
+def test_conflicts_and_overlaps_are_told_as_without(made: list[list[Policy]], how: list, data: st.DataObject) -> None:
+    memo, held = Memo(), [data.draw(services(f"held-{at}")) for at in range(3)]
+    around = data.draw(st.lists(st.builds(lambda *parts: Surroundings(spared=parts), ranges(4), ranges(6)), min_size=2))
+    for several, (at, now) in zip(made, how, strict=False):
+        # Some say that one of these services must continue, and the next time perhaps another one.
+        chosen = [
+            replace(policy, must_continue={each.name: each for each in held[at : at + 2]}) if number % 2 else policy
+            for number, policy in enumerate(several)
+        ]
+        here = around[at % len(around)]
+        assert told(conflicts(chosen, now, memo)) == told(conflicts(chosen, now))
+        assert overlaps(chosen, here, memo) == overlaps(chosen, here)
+
+
+def told(found: list[Conflict]) -> list[tuple[str, str, str]]:
+    return [(each.policy.id, each.other.id, str(each)) for each in found]
 
 
 @pytest.mark.usefixtures("share")

@@ -12,8 +12,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gatewrit.compile.segments import subtract
-from gatewrit.compile.spans import intersect, merge
+from gatewrit.compile.spans import intersect, meets, merge
 from gatewrit.policy.model import Action, Direction, Transport
 from gatewrit.policy.ranges import Span, span_text
 from gatewrit.policy.values import WITH_PORTS
@@ -21,7 +23,7 @@ from gatewrit.policy.values import WITH_PORTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from gatewrit.compile.spans import Spans
+    from gatewrit.compile.spans import Addresses, Indices, Spans
     from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Service
 
 FAMILIES: tuple[Family, Family] = (4, 6)
@@ -159,6 +161,42 @@ def transport_text(transport: Transport) -> str:
     if transport.first is None:
         return f"{name}/any"
     return f"{name}/{transport.first}" + (f"-{transport.last}" if transport.last != transport.first else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """All entries of policies in bulk, whatever their transports: `owner` is the index of the policy of each."""
+
+    policies: Sequence[Policy]
+    first: dict[Family, Addresses]
+    last: dict[Family, Addresses]
+    owner: dict[Family, Indices]
+
+    @classmethod
+    def of(cls, policies: Sequence[Policy]) -> Entries:
+        """Collect them."""
+        found = cls(policies, {}, {}, {})
+        for family in FAMILIES:
+            parts = [
+                (index, part)
+                for index, policy in enumerate(policies)
+                for service in policy.services.values()
+                for endpoint in service.endpoints
+                for part in endpoint.ranges
+                if part.family == family
+            ]
+            if parts:
+                found.first[family] = np.concatenate([part.first for _, part in parts])
+                found.last[family] = np.concatenate([part.last for _, part in parts])
+                found.owner[family] = np.repeat([index for index, _ in parts], [len(part) for _, part in parts])
+        return found
+
+    def meeting(self, spans: Spans) -> set[int]:
+        """Give the indices of the policies of which an entry meets any of these spans."""
+        family = spans.family
+        if family not in self.first:
+            return set()
+        return set(self.owner[family][meets(self.first[family], self.last[family], spans)].tolist())
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

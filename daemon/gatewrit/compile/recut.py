@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewrit.compile.segments import Segments, in_order, segment, sweep
-from gatewrit.compile.spans import Places, Spans, apart, clip, intersect, merge, met_by, nothing, unlike
+from gatewrit.compile.spans import Places, Spans, alike, apart, clip, intersect, merge, met_by, nothing, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -92,8 +92,9 @@ def _dirty(family: Family, before: Mapping[Any, Spans], spans: Mapping[Any, Span
     none = Spans(family, nothing(family), nothing(family))
     parts: list[Spans] = []
     for old, new in {(before.get(key, none), spans.get(key, none)) for key in keys}:
-        # To compare what is small costs more than to cut it again.
-        parts += [old, new] if min(len(old), len(new)) <= _SMALL else [unlike(old, new)]
+        if len(old) != len(new) or not (alike(old.first, new.first) and alike(old.last, new.last)):
+            # To tell what of something small has changed costs more than to cut all of it again.
+            parts += [old, new] if min(len(old), len(new)) <= _SMALL else [unlike(old, new)]
     return merge(family, parts)
 
 
