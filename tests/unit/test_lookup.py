@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Pairs = list[tuple[int, int]]
 
 FAMILIES: tuple[Family, Family] = (4, 6)
+NETWORKS = {4: IPv4Network, 6: IPv6Network}
 
 
 def mixed(dice: random.Random, family: Family, count: int, lengths: tuple[int, int], stem: int = 0) -> Pairs:
@@ -135,7 +136,7 @@ def test_ranges_are_cut_into_the_prefixes_that_python_cuts_them_into(family: Fam
     found: dict[int, set[str]] = {}
     for at, length, index in zip(range(len(cut)), cut.length.tolist(), cut.index.tolist(), strict=True):
         start = (int(cut.start.high[at]) << 64 | int(cut.start.low[at])) >> (128 - WIDTHS[family])
-        found.setdefault(index, set()).add(str(ip_network((start, length))))
+        found.setdefault(index, set()).add(str(NETWORKS[family]((start, length))))
     for index, (first, last) in enumerate(pairs):
         wanted = {str(each) for each in summarized(family, first, last)}
         assert bool(ragged[index]) == (len(wanted) > most)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.compile.conflicts import conflicts
-from gatewrit.compile.overlap import Atlas, intersect, listed, meetings, transport_text, without
+from gatewrit.compile.overlap import Atlas, listed, meetings, transport_text
 from gatewrit.compile.rails import Judge, Protected, Rails, carved
-from gatewrit.compile.spans import merge
+from gatewrit.compile.segments import subtract
+from gatewrit.compile.spans import intersect, merge
 from gatewrit.policy.document import PolicyDocument
 from gatewrit.policy.load import parse_policy
 from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Transport
@@ -113,7 +114,7 @@ def test_what_is_in_both_and_what_is_left(family: Family, data: st.DataObject) -
     one, two = data.draw(ranges(family)), data.draw(ranges(family))
     both, left = (
         intersect(merge(family, [one]), merge(family, [two])),
-        without(merge(family, [one]), merge(family, [two])),
+        subtract(merge(family, [one]), merge(family, [two])),
     )
     for address in members([one, two], family):
         a, b = inside([one], family, address), inside([two], family, address)
@@ -142,7 +143,7 @@ def test_protected_addresses_are_carved_out_of_what_is_in_force_already() -> Non
     beside = prefixed("beside", ["192.0.3.0/24", "2001:db9::/32"], [Transport(None)])
     touched, untouched = carved([old, beside], rails)
     assert untouched is beside
-    left = without(
+    left = subtract(
         merge(4, [part for end in old.services["s"].endpoints for part in end.ranges]),
         merge(4, touched.exceptions.prefixes),
     )

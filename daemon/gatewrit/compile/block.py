@@ -23,6 +23,7 @@ import numpy as np
 
 from gatewrit.compile.cells import KEYS, keys_of
 from gatewrit.compile.prefixes import WIDTHS, Bits, after, before, ends_of, joined, prefixes, starts_of
+from gatewrit.compile.spans import order_of
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import ByMap, Chain, InSet, Masked, Rule, SetSpec
 
@@ -46,6 +47,8 @@ _ALONG = 4
 _OCCUPIED = 0.125
 #: Intervals are asked in as many steps as their number has bits; a hash costs about four of these steps.
 _STEPS = 4.0
+#: Numbers up to about so many are told apart by counting each; larger ones by sorting.
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class _Entries:
         return _Entries(self.first.take(chosen), self.last.take(chosen), self.label[chosen])
 
     def in_order(self) -> _Entries:
-        return self.take(np.lexsort((self.first.low, self.first.high)))
+        order = order_of(self.first.high, self.first.low)
+        return self if isinstance(order, slice) else self.take(order)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,11 +173,15 @@ class _Drawn:
         single = alone[pieces.label] if len(pieces) else np.zeros(0, np.bool_)
         # One number for each hash that there may be: by length, and by verdict where that has sets of its own.
         group = length * (len(self.targets) + 2) + np.where(single, pieces.label + 1, 0)
-        which, place, counts = np.unique(group, return_inverse=True, return_counts=True)
+        which, place, counts = _distinct(group)
         order = sorted(range(len(which)), key=lambda at: (-counts[at], which[at]))
         chosen = [at for at in order if counts[at] >= self.draft.sizes.hashed][:_HASHES]
+        # Small numbers are sorted in one go through them.
+        small = place.astype(np.uint16) if len(which) < 1 << 16 else place
+        grouped, ends = pieces.take(np.argsort(small, kind="stable")), np.cumsum(counts)
+        mine = [grouped.take(slice(end - count, end)) for end, count in zip(ends, counts, strict=True)]
         kinds = [divmod(int(each), len(self.targets) + 2) for each in which]
-        parts = {at: [pieces.take(place == at)] for at in chosen}
+        parts = {at: [mine[at]] for at in chosen}
         left = []
         for at in range(len(which)):
             if at in parts:
@@ -182,7 +190,7 @@ class _Drawn:
             near = [to for to in chosen if kinds[to][0] > kinds[at][0] and kinds[to][1] in {0, kinds[at][1]}]
             to = min(near, key=lambda to: (kinds[to][0], -kinds[to][1]), default=None)
             if to is not None and counts[at] << min(62, kinds[to][0] - kinds[at][0]) <= counts[to] // _ALONG:
-                parts[to].append(_cut(pieces.take(place == at), kinds[at][0], kinds[to][0]))
+                parts[to].append(_cut(mine[at], kinds[at][0], kinds[to][0]))
             else:
                 left.append(at)
         found = []
@@ -190,7 +198,7 @@ class _Drawn:
             bits, label = kinds[at]
             entries = functools.reduce(_joined, parts[at]).in_order()
             found.append(_Hash(bits, entries, self._verdict(label - 1) if label else None))
-        return found, pieces.take(np.isin(place, left))
+        return found, functools.reduce(_joined, (mine[at] for at in left), pieces.take(slice(0, 0)))
 
     @property
     def _key(self) -> KeyType:
@@ -220,7 +228,7 @@ class _Drawn:
         said: tuple[Verdict, ...] = ()
         label = np.zeros(len(entries), np.int32)
         if verdicts:
-            labels, place = np.unique(entries.label, return_inverse=True)
+            labels, place, _ = _distinct(entries.label)
             said = tuple(self._verdict(int(each)) for each in labels)
             label = place.astype(np.int32)
         return self.draft.add_set(spec, Elements(self._key.length, first, last, label, said))
@@ -250,6 +258,17 @@ def _size_for(count: int) -> int:
 def _last_part(verdict: Verdict) -> str:
     """Give a verdict in a set's name: the digest that its chain is named by."""
     return (verdict.chain or verdict.kind).rpartition(".")[2]
+
+
+def _distinct(values: Labels) -> tuple[Labels, Labels, Labels]:
+    """Give the distinct ones of numbers from zero on, in order; the place of each among them; how many there are."""
+    if len(values) and int(values.max()) < len(values) + _SMALL:
+        counts = np.bincount(values)
+        which = np.flatnonzero(counts)
+        place = np.zeros(len(counts), np.int64)
+        place[which] = np.arange(len(which))
+        return which, place[values], counts[which]
+    return np.unique(values, return_inverse=True, return_counts=True)
 
 
 def _joined(one: _Entries, other: _Entries) -> _Entries:
@@ -318,7 +337,9 @@ def _occupied(entries: _Entries, block: Block, length: int) -> NDArray[np.bytes_
     first, last = _places(entries, block, length)
     counts = (last - first).astype(np.int64) + 1
     begin = np.repeat(np.cumsum(counts) - counts, counts)
-    places = np.unique(np.repeat(first, counts) + (np.arange(len(begin)) - begin).astype(np.uint64))
+    places = np.repeat(first, counts) + (np.arange(len(begin)) - begin).astype(np.uint64)
+    # Two entries may reach into one part, one after the other.
+    places = places[np.concatenate([[True], places[1:] != places[:-1]])]
     # The block's own bits in front, zeros behind.
     bottom = block.stem << 128 - block.length
     high, low = _shifted(places, 128 - length)

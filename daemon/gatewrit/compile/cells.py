@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewrit.compile.ladder import ladder
+from gatewrit.compile.memo import Drawer
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import (
     COMMENT_BYTES,
@@ -122,6 +123,14 @@ class Sizes:
 DEFAULT_SIZES = Sizes()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Added:
+    """Chains and sets that were drafted apart; what of them was there before is the same."""
+
+    chains: Mapping[str, Chain]
+    sets: Mapping[str, Set]
+
+
 @dataclass(slots=True)
 class Draft:
     """The ruleset while it grows; one object is added once, whoever needs it.
@@ -136,6 +145,21 @@ class Draft:
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     counters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    memo: Drawer = field(default_factory=Drawer)
+
+    def apart(self) -> Draft:
+        """Give a draft for the same that has nothing yet: for what is to be told from the rest, and taken over then."""
+        return Draft(self.now, self.policies, self.conditions, self.sizes, memo=self.memo)
+
+    @property
+    def added(self) -> Added:
+        """The chains and sets that there are."""
+        return Added(self.chains, self.sets)
+
+    def take_over(self, other: Added) -> None:
+        """Add what was drafted apart: now, or the last time."""
+        self.chains.update(other.chains)
+        self.sets.update(other.sets)
 
     def add_set(self, spec: SetSpec, elements: Elements) -> str:
         """Add a set or map; gives its name."""
@@ -160,8 +184,9 @@ def keys_of(addresses: Addresses) -> NDArray[np.bytes_]:
     """Give addresses as the kernel's keys: big-endian bytes."""
     if addresses.dtype == IPV4_DTYPE:
         return addresses.astype(">u4").view("S4")
-    halves = np.stack([addresses["hi"], addresses["lo"]], axis=1).astype(">u8")
-    return np.ascontiguousarray(halves).view("S16").ravel()
+    halves = np.empty((len(addresses), 2), ">u8")
+    halves[:, 0], halves[:, 1] = addresses["hi"], addresses["lo"]
+    return halves.view("S16").ravel()
 
 
 def label(ids: Sequence[str]) -> str:

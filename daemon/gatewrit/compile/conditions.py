@@ -8,14 +8,16 @@ a few of them, never one for each policy.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewrit.compile.cells import FAMILIES, Condition, add_ladder, digest_name, label
-from gatewrit.compile.lookup import Ranges, add_lookup
-from gatewrit.compile.nat64 import spread
-from gatewrit.compile.segments import coalesce, segment, subtract
+from gatewrit.compile.lookup import add_lookup, joined
+from gatewrit.compile.memo import Drawer
+from gatewrit.compile.named import remaining, united
+from gatewrit.compile.segments import segment
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import IFNAME, ByMap, Chain, Rule, SetSpec
 from gatewrit.policy.model import Direction
@@ -31,18 +33,20 @@ if TYPE_CHECKING:
     from gatewrit.policy.model import Policy
 
 
-def condition(policy: Policy, around: Surroundings) -> Condition | None:
+def condition(policy: Policy, around: Surroundings, memo: Drawer | None = None) -> Condition | None:
     """Give what of a policy, besides addresses and ports, decides which packets it means; None if nothing does."""
+    memo = memo or Drawer()
     scope, excepted = policy.scope, policy.exceptions.sources
     if scope.interfaces is None and scope.sources is None and not excepted:
         return None
     interfaces = {end: _interfaces(scope.interfaces, end, around.masters) for end in (Direction.TO, Direction.FROM)}
-    sources = {family: spread(family, excepted, around.nat64) for family in FAMILIES}
+    sources = {family: united(memo, family, excepted, around.nat64) for family in FAMILIES}
     if scope.sources is not None:
-        named = {family: spread(family, scope.sources, around.nat64) for family in FAMILIES}
-        sources = {family: subtract(named[family], sources[family]) for family in FAMILIES}
+        named = {family: united(memo, family, scope.sources, around.nat64) for family in FAMILIES}
+        sources = {family: remaining(memo, named[family], sources[family]) for family in FAMILIES}
     within = scope.sources is not None
-    identity = digest_name((sorted(interfaces.items()), within, [_digest(sources[family]) for family in FAMILIES]))
+    digests = [memo.get(("digest", sources[family]), partial(_digest, sources[family])) for family in FAMILIES]
+    identity = digest_name((sorted(interfaces.items()), within, digests))
     return Condition(interfaces, sources, within, identity)
 
 
@@ -145,12 +149,13 @@ def _by_source(draft: Draft, end: End, ids: Cell) -> Verdict:
     rules = []
     for family, field in zip(FAMILIES, end.others, strict=True):
         # Subscribers with whom not the usual policies mean a packet.
-        cut = segment(family, [draft.conditions[policy].sources[family] for policy in limited])
+        spans = tuple(draft.conditions[policy].sources[family] for policy in limited)
+        cut = draft.memo.get(("sources cut", family, spans), partial(segment, family, spans))
         ways = [target(limited[owner] for owner in owners) for owners in cut.owners]
         verdicts = sorted(set(ways))
         place = {way: at for at, way in enumerate(verdicts)}
         if len(cut):
-            ranges = Ranges(family, *coalesce(cut, np.array([place[way] for way in ways], np.int64)))
+            ranges = joined(draft.memo, cut, np.array([place[way] for way in ways], np.int64))
             rules.append(add_lookup(draft, f"{name}.ip{family}", field, ranges, verdicts, usually))
     _finish(draft, name, rules, usually, ids)
     return Verdict("goto", name)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewrit.compile.ladder import pending
-from gatewrit.compile.overlap import FAMILIES, Atlas, ends, listed, meetings, meets, shared, unite
+from gatewrit.compile.memo import Drawer
+from gatewrit.compile.overlap import FAMILIES, Atlas, Entries, ends, listed, meetings, shared, unite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
+    from gatewrit.compile.memo import Memo
     from gatewrit.compile.overlap import Meeting
-    from gatewrit.policy.model import Family, Policy, Service
+    from gatewrit.policy.model import Action, Direction, Endpoint, Policy, Ranges, Service
+
+    _Key = tuple[Action, Direction, tuple[Endpoint, ...], tuple[Ranges, ...]]
+    _Hit = tuple[Policy, list[Meeting]]
 
 _FOREVER = 2**63 - 1
 
@@ -40,15 +46,16 @@ class Conflict:
         )
 
 
-def conflicts(policies: Iterable[Policy], now: int) -> list[Conflict]:
-    """Find the conflicts among policies that act at `now` or later, as `acting` gives them: one for each service."""
+def conflicts(policies: Iterable[Policy], now: int, memo: Memo | None = None) -> list[Conflict]:
+    """Find the conflicts among policies that act at `now` or later, as `acting` gives them: one for each service.
+
+    With a `memo`, only what has changed since the last time is looked at.
+    """
+    drawer = memo.conflicts if memo else Drawer()
     alive = [policy for policy in policies if pending(policy, now)]
     services = {service.digest: service for policy in alive for service in policy.must_continue.values()}
-    if not services:
-        return []
-    near = _Near.of([policy for policy in alive if ends(policy)])
-    atlas = Atlas()
-    hits = {digest: near.hits(service, atlas) for digest, service in services.items()}
+    hits = _hits(drawer, services, [policy for policy in alive if ends(policy)]) if services else {}
+    drawer.turn()
     windows = {digest: _windows(each for each, _ in found) for digest, found in hits.items()}
     result = []
     for policy in alive:
@@ -65,47 +72,48 @@ def conflicts(policies: Iterable[Policy], now: int) -> list[Conflict]:
     return result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Near:
-    """All entries of all policies that block, in bulk: `owner` is the index of the policy of each."""
+def _hits(drawer: Drawer, services: Mapping[str, Service], policies: Sequence[Policy]) -> dict[str, list[_Hit]]:
+    """Give, for each service by its digest, the policies that block something of it, and what.
 
-    policies: Sequence[Policy]
-    first: dict[Family, NDArray[Any]]
-    last: dict[Family, NDArray[Any]]
-    owner: dict[Family, NDArray[np.int64]]
+    What is known of a policy from before, that it blocks something of a service or doesn't, isn't asked again.
+    """
+    places: dict[_Key, list[int]] = {}
+    for at, policy in enumerate(policies):
+        places.setdefault(_key(policy), []).append(at)
+    seen: AbstractSet[_Key] = drawer.known("seen") or frozenset()
+    near: dict[bool, Entries] = {}
+    atlas, result = Atlas(), {}
+    for digest, service in services.items():
+        known: Mapping[_Key, list[Meeting]] | None = drawer.known(("hits", digest))
+        anew = known is None
+        if anew not in near:
+            near[anew] = Entries.of([policies[at[0]] for key, at in places.items() if anew or key not in seen])
+        found = {key: overlap for key, overlap in (known or {}).items() if key in places}
+        found |= {_key(policy): overlap for policy, overlap in _blocked(near[anew], service, atlas)}
+        drawer.put(("hits", digest), found)
+        rows = sorted((at, key) for key in found for at in places[key])
+        result[digest] = [(policies[at], found[key]) for at, key in rows]
+    # Last, so that what breaks off in between leaves nothing as seen that wasn't.
+    drawer.put("seen", places.keys())
+    return result
 
-    @classmethod
-    def of(cls, policies: Sequence[Policy]) -> _Near:
-        near = cls(policies, {}, {}, {})
-        for family in FAMILIES:
-            parts = [
-                (index, part)
-                for index, policy in enumerate(policies)
-                for service in policy.services.values()
-                for endpoint in service.endpoints
-                for part in endpoint.ranges
-                if part.family == family
-            ]
-            if parts:
-                near.first[family] = np.concatenate([part.first for _, part in parts])
-                near.last[family] = np.concatenate([part.last for _, part in parts])
-                near.owner[family] = np.repeat([index for index, _ in parts], [len(part) for _, part in parts])
-        return near
 
-    def hits(self, service: Service, atlas: Atlas) -> list[tuple[Policy, list[Meeting]]]:
-        """Give the policies that block something of a service, and what."""
-        candidates: set[int] = set()
-        for family, first in self.first.items():
-            held = atlas.service(service, family)
-            if held:
-                met = meets(first, self.last[family], unite(family, list(held.values())))
-                candidates |= set(np.unique(self.owner[family][met]).tolist())
-        found = []
-        for index in sorted(candidates):
-            policy = self.policies[index]
-            if shared(policy, service) and (overlap := meetings(policy, service, atlas)):
-                found.append((policy, overlap))
-        return found
+def _key(policy: Policy) -> _Key:
+    """Give all that decides what a policy blocks, its times aside."""
+    endpoints = tuple(endpoint for service in policy.services.values() for endpoint in service.endpoints)
+    return policy.block.action, policy.block.direction, endpoints, policy.exceptions.prefixes
+
+
+def _blocked(near: Entries, service: Service, atlas: Atlas) -> Iterator[_Hit]:
+    """Yield the policies, of those whose entries these are, that block something of a service, and what."""
+    candidates: set[int] = set()
+    for family in FAMILIES:
+        if held := atlas.service(service, family):
+            candidates |= near.meeting(unite(family, list(held.values())))
+    for index in sorted(candidates):
+        policy = near.policies[index]
+        if shared(policy, service) and (overlap := meetings(policy, service, atlas)):
+            yield policy, overlap
 
 
 def _windows(policies: Iterable[Policy]) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.compile.segments import coalesce, segment
-from gatewrit.compile.spans import Spans, merge
+from gatewrit.compile.segments import subtract
+from gatewrit.compile.spans import intersect, meets, merge
 from gatewrit.policy.model import Action, Direction, Transport
 from gatewrit.policy.ranges import Span, span_text
 from gatewrit.policy.values import WITH_PORTS
@@ -23,10 +23,7 @@ from gatewrit.policy.values import WITH_PORTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from gatewrit.compile.segments import Segments
-    from gatewrit.compile.spans import Addresses
+    from gatewrit.compile.spans import Addresses, Indices, Spans
     from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Service
 
 FAMILIES: tuple[Family, Family] = (4, 6)
@@ -126,7 +123,7 @@ def blocked_by_transport(policy: Policy, family: Family) -> dict[Transport, Span
     """Give the addresses of one family that a policy means, by transport, after its excepted prefixes."""
     endpoints = [endpoint for service in policy.services.values() for endpoint in service.endpoints]
     excepted = merge(family, policy.exceptions.prefixes)
-    return {transport: without(spans, excepted) for transport, spans in by_transport(endpoints, family).items()}
+    return {transport: subtract(spans, excepted) for transport, spans in by_transport(endpoints, family).items()}
 
 
 def _order(meeting: Meeting) -> tuple[bool, int, list[int], str]:
@@ -166,46 +163,45 @@ def transport_text(transport: Transport) -> str:
     return f"{name}/{transport.first}" + (f"-{transport.last}" if transport.last != transport.first else "")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """All entries of policies in bulk, whatever their transports: `owner` is the index of the policy of each."""
+
+    policies: Sequence[Policy]
+    first: dict[Family, Addresses]
+    last: dict[Family, Addresses]
+    owner: dict[Family, Indices]
+
+    @classmethod
+    def of(cls, policies: Sequence[Policy]) -> Entries:
+        """Collect them."""
+        found = cls(policies, {}, {}, {})
+        for family in FAMILIES:
+            parts = [
+                (index, part)
+                for index, policy in enumerate(policies)
+                for service in policy.services.values()
+                for endpoint in service.endpoints
+                for part in endpoint.ranges
+                if part.family == family
+            ]
+            if parts:
+                found.first[family] = np.concatenate([part.first for _, part in parts])
+                found.last[family] = np.concatenate([part.last for _, part in parts])
+                found.owner[family] = np.repeat([index for index, _ in parts], [len(part) for _, part in parts])
+        return found
+
+    def meeting(self, spans: Spans) -> set[int]:
+        """Give the indices of the policies of which an entry meets any of these spans."""
+        family = spans.family
+        if family not in self.first:
+            return set()
+        return set(self.owner[family][meets(self.first[family], self.last[family], spans)].tolist())
+
+
 # -- addresses ---------------------------------------------------------------------------------------------------------
 
 
 def unite(family: Family, parts: Sequence[Spans]) -> Spans:
     """Unite spans of one family."""
-    if len(parts) == 1:
-        return parts[0]
-    cut = segment(family, parts)
-    return Spans(family, *coalesce(cut, np.zeros(len(cut.owners), np.int64))[:2])
-
-
-def without(spans: Spans, gone: Spans) -> Spans:
-    """Give what is in `spans` and not in `gone`."""
-    if not meets(spans.first, spans.last, gone).any():
-        return spans
-    cut = segment(spans.family, [spans, gone])
-    return _owned_by(cut, (0,))
-
-
-def intersect(one: Spans, other: Spans) -> Spans:
-    """Give what is in both."""
-    few, many = (one, other) if len(one) <= len(other) else (other, one)
-    near = meets(few.first, few.last, many)
-    few = Spans(few.family, few.first[near], few.last[near])
-    if not len(few):
-        return few
-    # Only what lies between the ends of the few can be met.
-    begin = int(np.searchsorted(many.last, few.first[0], "left"))
-    end = int(np.searchsorted(many.first, few.last[-1], "right"))
-    cut = segment(one.family, [few, Spans(many.family, many.first[begin:end], many.last[begin:end])])
-    return _owned_by(cut, (0, 1))
-
-
-def _owned_by(cut: Segments, wanted: tuple[int, ...]) -> Spans:
-    label = np.array([0 if owners == wanted else -1 for owners in cut.owners], np.int64)
-    return Spans(cut.family, *coalesce(cut, label)[:2])
-
-
-def meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
-    """Say for each range, in any order, whether it meets the spans."""
-    if not len(first) or not len(spans):
-        return np.zeros(len(first), np.bool_)
-    return np.searchsorted(spans.last, first, "left") < np.searchsorted(spans.first, last, "right")
+    return parts[0] if len(parts) == 1 else merge(family, parts)

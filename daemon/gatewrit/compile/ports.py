@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy as np
 from gatewrit.compile.cells import FAMILIES, digest_name, label
 from gatewrit.compile.conditions import add_cell
 from gatewrit.compile.dispatch import dispatch, union
-from gatewrit.compile.lookup import Ranges, add_lookup
-from gatewrit.compile.segments import coalesce, segment
+from gatewrit.compile.lookup import add_lookup, joined
+from gatewrit.compile.recut import segmented
 from gatewrit.kernel import expressions
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from gatewrit.compile.cells import Draft, End
     from gatewrit.compile.dispatch import Dispatch, PortRange
+    from gatewrit.compile.memo import Drawer
     from gatewrit.compile.segments import Segments
     from gatewrit.compile.spans import Spans
     from gatewrit.kernel.ruleset import Field, Statement
@@ -65,7 +67,7 @@ def judge(draft: Draft, end: End, spans: Mapping[Family, Mapping[Owner, Spans]])
     A later fragment has no ports, but the kernel's quick way to load them takes whatever stands there
     (nft_payload_fast_eval in net/netfilter/nf_tables_core.c, as of 6.18): it is told apart behind the gate.
     """
-    views = [_View.of(end, family, spans[family]) for family in FAMILIES]
+    views = [_View.of(draft.memo, end, family, spans[family]) for family in FAMILIES]
     ports = union(part for view in views for part in view.ports)
     onward = Verdict("return")
     portless = [rule for view in views if (rule := view.add_map(draft, onward, ported=False))]
@@ -104,10 +106,14 @@ class _View:
     dispatches: tuple[Dispatch, ...]
 
     @classmethod
-    def of(cls, end: End, family: Family, spans: Mapping[Owner, Spans]) -> _View:
-        owners = [owner for owner in spans if owner[2] in {end.name, Direction.BOTH}]
-        segments = segment(family, [spans[owner] for owner in owners])
-        return cls(end, family, segments, tuple(dispatch(owners[i][:2] for i in group) for group in segments.owners))
+    def of(cls, memo: Drawer, end: End, family: Family, spans: Mapping[Owner, Spans]) -> _View:
+        """Cut the addresses that policies name at this end."""
+        owners = {owner: each for owner, each in spans.items() if owner[2] in {end.name, Direction.BOTH}}
+        segments = segmented(memo, end.name, family, owners)
+        named = [owner[:2] for owner in owners]
+        sets = [tuple([named[at] for at in group]) for group in segments.owners]
+        # What a set of owners comes to was worked out before, unless it is a new one.
+        return cls(end, family, segments, tuple(memo.get(("dispatch", each), partial(dispatch, each)) for each in sets))
 
     @property
     def address(self) -> Field:
@@ -134,7 +140,7 @@ class _View:
         index = np.array([place[name] if name else -1 for name in names], np.int64)
         verdicts = tuple(Verdict("goto", name) for name in targets)
         name = f"{self.end.name}{self.family}" + ("" if ported else ".any-port")
-        ranges = Ranges(self.family, *coalesce(self.segments, index))
+        ranges = joined(draft.memo, self.segments, index)
         return add_lookup(draft, name, self.address, ranges, verdicts, miss)
 
 

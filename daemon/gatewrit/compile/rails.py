@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewrit.compile.nat64 import translated, translated_service
-from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, intersect, listed, meetings, meets, texts, without
-from gatewrit.compile.spans import merge
+from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, listed, meetings, texts
+from gatewrit.compile.segments import subtract
+from gatewrit.compile.spans import intersect, meets, merge
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.model import Action, Direction, Place, State
 from gatewrit.policy.ranges import Span, span_text, to_ranges
@@ -116,7 +117,7 @@ class Judge:
         for protected in self.rails.protected:
             family = protected.span.family
             one = merge(family, to_ranges([(protected.span, 1)], SETTINGS))
-            met = intersect(without(one, merge(family, policy.exceptions.prefixes)), _named(policy, family))
+            met = intersect(subtract(one, merge(family, policy.exceptions.prefixes)), _named(policy, family))
             if len(met):
                 more = f" and {len(met) - SHOWN:,} more" if len(met) > SHOWN else ""
                 message = (
@@ -168,7 +169,7 @@ class Judge:
             # Quick, and in floating point: whatever comes near the limit is counted exactly.
             if sum(_at_most(part) for part in parts if part.family == family) < most / 2:
                 continue
-            blocked = without(_named(policy, family), merge(family, policy.exceptions.prefixes)).addresses
+            blocked = subtract(_named(policy, family), merge(family, policy.exceptions.prefixes)).addresses
             if blocked > most:
                 share, allowed = (f"{100 * part:.3g} %" for part in (blocked / 2**bits, self.rails.total_share))
                 message = (

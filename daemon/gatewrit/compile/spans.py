@@ -1,13 +1,13 @@
 """Interval algebra over addresses in bulk: sorted, disjoint, inclusive ranges of one family as NumPy arrays.
 
-Inside, a position is a number in 0..2**32 (IPv4) or 0..2**128 (IPv6): an address, or the one after the last. IPv6
-positions are three arrays (top, high and low 64 bits), because NumPy has no wider integers.
+NumPy has no numbers of 128 bits, and compares structured values one by one: so IPv6 addresses are compared, sorted and
+found by their two halves here, the high ones first and the low ones only where that leaves ties.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     Addresses = NDArray[Any]
     Indices = NDArray[np.intp]
+    Side = Literal["left", "right"]
+    #: What puts rows in order; a slice where they are.
+    Order = Indices | slice
+
+_AS_THEY_ARE = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +44,7 @@ class Spans:
     def addresses(self) -> int:
         """How many distinct addresses these are."""
         if self.family == 4:
-            return exact_sum(self.last.astype(np.uint64)) - exact_sum(self.first.astype(np.uint64)) + len(self)
+            return int(self.last.sum(dtype=np.uint64)) - int(self.first.sum(dtype=np.uint64)) + len(self)
         high = exact_sum(self.last["hi"]) - exact_sum(self.first["hi"])
         low = exact_sum(self.last["lo"]) - exact_sum(self.first["lo"])
         return (high << 64) + low + len(self)
@@ -51,91 +56,211 @@ def exact_sum(values: NDArray[np.uint64]) -> int:
     return (int((values >> np.uint64(32)).sum()) << 32) + int((values & half).sum())
 
 
+def nothing(family: Family) -> Addresses:
+    """Give no addresses at all, of the right type."""
+    return np.zeros(0, IPV4_DTYPE if family == 4 else IPV6_DTYPE)
+
+
 def merge(family: Family, ranges: Iterable[Ranges | Spans]) -> Spans:
     """Unite ranges in any order, overlapping, nested, duplicate or adjacent, into spans."""
     parts = [each for each in ranges if each.family == family]
-    dtype = IPV4_DTYPE if family == 4 else IPV6_DTYPE
-    first = np.concatenate([each.first for each in parts] or [np.zeros(0, dtype)])
-    last = np.concatenate([each.last for each in parts] or [np.zeros(0, dtype)])
+    first, last = _in_order(*_concatenated(family, parts))
     if not len(first):
         return Spans(family, first, last)
-    positions, starts, ends = rank(family, first, last)
-    depth = np.zeros(len(positions), np.int64)
-    np.add.at(depth, starts, 1)
-    np.subtract.at(depth, ends, 1)
-    covered = np.cumsum(depth) > 0
-    return Spans(family, *runs(positions, covered.astype(np.int64) - 1)[:2])
+    if bool(gaps(last, first).all()):
+        return Spans(family, first, last)
+    reach = _reach(last)
+    # What begins beyond all that came before it, and not just behind, begins a span.
+    starts = np.flatnonzero(np.concatenate([[True], gaps(reach, first)]))
+    return Spans(family, first[starts], reach[np.append(starts[1:], len(first)) - 1])
 
 
-def rank(family: Family, first: Addresses, last: Addresses) -> tuple[Positions, Indices, Indices]:
-    """Give the distinct boundaries in order, and for each range the index of its start and of the one after its end."""
-    if family == 4:
-        both = np.concatenate([first.astype(np.uint64), last.astype(np.uint64) + np.uint64(1)])
-        distinct, index = np.unique(both, return_inverse=True)
-        positions = Positions(family, np.zeros(0, np.uint8), np.zeros(0, np.uint64), distinct)
-    else:
-        low_after = last["lo"] + np.uint64(1)
-        high_after = last["hi"] + (low_after == 0)
-        top_after = (low_after == 0) & (high_after == 0)
-        top = np.concatenate([np.zeros(len(first), np.uint8), top_after.astype(np.uint8)])
-        high = np.concatenate([first["hi"], high_after])
-        low = np.concatenate([first["lo"], low_after])
-        chosen, index = distinct_rows(low, high, top)
-        positions = Positions(family, top[chosen], high[chosen], low[chosen])
-    return positions, index[: len(first)], index[len(first) :]
+def _concatenated(family: Family, parts: list[Ranges | Spans]) -> tuple[Addresses, Addresses]:
+    if len(parts) == 1:
+        return parts[0].first, parts[0].last
+    none = nothing(family)
+    first = np.concatenate([each.first for each in parts] or [none])
+    return first, np.concatenate([each.last for each in parts] or [none])
 
 
-def distinct_rows(*keys: NDArray[Any]) -> tuple[Indices, Indices]:
-    """Give an index of each distinct row, in order, and each row's place among them; the last key counts first."""
-    order = np.lexsort(keys)
-    changes = np.zeros(len(order), np.bool_)
-    changes[:1] = True
-    for key in keys:
-        ordered = key[order]
-        changes[1:] |= ordered[1:] != ordered[:-1]
-    place = np.empty(len(order), np.intp)
-    place[order] = np.cumsum(changes) - 1
-    return order[changes], place
+def _in_order(first: Addresses, last: Addresses) -> tuple[Addresses, Addresses]:
+    """Sort ranges by where they begin."""
+    if first.dtype != IPV4_DTYPE:
+        order = order_of(first["hi"], first["lo"])
+        return first[order], last[order]
+    if bool((first[1:] >= first[:-1]).all()):
+        return first, last
+    both = np.sort(first.astype(np.uint64) << np.uint64(32) | last)
+    return (both >> np.uint64(32)).astype(IPV4_DTYPE), both.astype(IPV4_DTYPE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Positions:
-    """Distinct boundaries in ascending order; `top` and `high` are empty for IPv4."""
+def order_of(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Order:
+    """Give what sorts numbers that are given as their halves; equal ones may end up either way round."""
+    if bool(((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] >= low[:-1]))).all()):
+        return _AS_THEY_ARE
+    found = np.argsort(high)
+    ahead = high[found]
+    tied = np.zeros(len(found) + 1, np.bool_)
+    tied[1:-1] = ahead[1:] == ahead[:-1]
+    within = np.flatnonzero(tied[1:] | tied[:-1])
+    rows = found[within]
+    found[within] = rows[np.lexsort((low[rows], ahead[within]))]
+    return found
 
-    family: Family
-    top: NDArray[np.uint8]
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
 
-    def __len__(self) -> int:
-        return len(self.low)
+def gaps(last: Addresses, first: Addresses) -> NDArray[np.bool_]:
+    """Say for each range but the first whether an address is left out between `last` of the one before and it."""
+    return apart(last[:-1], first[1:])
 
-    def at(self, index: Indices) -> Addresses:
-        """Give the addresses at these boundaries."""
-        if self.family == 4:
-            return self.low[index].astype(IPV4_DTYPE)
-        found = np.empty(len(index), IPV6_DTYPE)
-        found["hi"], found["lo"] = self.high[index], self.low[index]
+
+def apart(before: Addresses, after: Addresses) -> NDArray[np.bool_]:
+    """Say for each pair whether an address is left out between `before`, where a range ends, and `after`."""
+    if after.dtype == IPV4_DTYPE:
+        return (after > before) & (after - before > 1)
+    carried = after["lo"] < before["lo"]
+    high = after["hi"] - before["hi"] - carried
+    beyond = (after["hi"] > before["hi"]) | ((after["hi"] == before["hi"]) & ~carried)
+    found: NDArray[np.bool_] = beyond & ((high > 0) | (after["lo"] - before["lo"] > 1))
+    return found
+
+
+def _reach(last: Addresses) -> Addresses:
+    """Give, for each range, the highest address that it or one before it reaches."""
+    if last.dtype == IPV4_DTYPE:
+        return np.maximum.accumulate(last)
+    high = np.maximum.accumulate(last["hi"])
+    low = np.where(last["hi"] == high, last["lo"], np.uint64(0))
+    # Only among ranges with one high half so far do the low ones tell. That half never falls, so ranks never mix them.
+    tied = np.zeros(len(last) + 1, np.bool_)
+    tied[1:-1] = high[1:] == high[:-1]
+    rows = np.flatnonzero(tied[1:] | tied[:-1])
+    order = np.lexsort((low[rows], high[rows]))
+    rank = np.empty(len(rows), np.intp)
+    rank[order] = np.arange(len(rows))
+    low[rows] = low[rows][order][np.maximum.accumulate(rank)]
+    return addresses_of(high, low)
+
+
+def addresses_of(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Addresses:
+    """Give IPv6 addresses of their halves."""
+    found = np.empty(len(high), IPV6_DTYPE)
+    found["hi"], found["lo"] = high, low
+    return found
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+class Places:
+    """Sorted addresses in which others are found."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._whole = addresses
+        self._six = addresses.dtype != IPV4_DTYPE
+        if self._six:
+            self._high = np.ascontiguousarray(addresses["hi"])
+
+    def find(self, wanted: Addresses, side: Side = "left") -> Indices:
+        """Give where each of `wanted` would have to be put in: before (`left`) or behind its equals."""
+        if not self._six:
+            return np.searchsorted(self._whole, wanted, side)
+        high, low = wanted["hi"], wanted["lo"]
+        begin: Indices = np.searchsorted(self._high, high, "left")
+        if not len(self._high):
+            return begin
+        # The first one with this high half; only those that are behind it too are sought further.
+        at = np.minimum(begin, len(self._high) - 1)
+        sought = np.flatnonzero((self._high[at] == high) & (begin == at) & self._behind(at, low, side))
+        end = np.searchsorted(self._high, high[sought], "right")
+        start, low = begin[sought] + 1, low[sought]
+        while bool((start < end).any()):
+            middle = np.minimum((start + end) >> 1, len(self._high) - 1)
+            behind = self._behind(middle, low, side) & (start < end)
+            start, end = np.where(behind, middle + 1, start), np.where(behind, end, np.minimum(middle, end))
+        begin[sought] = start
+        return begin
+
+    def _behind(self, at: Indices, low: NDArray[np.uint64], side: Side) -> NDArray[np.bool_]:
+        there = self._whole["lo"][at]
+        found: NDArray[np.bool_] = there < low if side == "left" else there <= low
         return found
 
-    def before(self, index: Indices) -> Addresses:
-        """Give the addresses just before these boundaries."""
-        if self.family == 4:
-            return (self.low[index] - np.uint64(1)).astype(IPV4_DTYPE)
-        found = np.empty(len(index), IPV6_DTYPE)
-        low = self.low[index]
-        found["lo"] = low - np.uint64(1)
-        found["hi"] = self.high[index] - (low == 0)
-        return found
+
+def meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
+    """Say for each range, in any order, whether it meets the spans."""
+    if not len(first) or not len(spans):
+        return np.zeros(len(first), np.bool_)
+    return Places(spans.last).find(first) < Places(spans.first).find(last, "right")
 
 
-def runs(positions: Positions, label: NDArray[np.int64]) -> tuple[Addresses, Addresses, NDArray[np.int64]]:
-    """Give (first, last, label) for each maximal run of elementary ranges with one label; negative ones are left out.
+def met_by(first: Addresses, last: Addresses, spans: Spans) -> Indices:
+    """Give the indices of those of sorted, disjoint ranges that meet any of a few spans."""
+    if not len(first) or not len(spans):
+        return np.zeros(0, np.intp)
+    begin, end = Places(last).find(spans.first), Places(first).find(spans.last, "right")
+    # One range may meet several spans: it is given once.
+    begin[1:] = np.maximum(begin[1:], end[:-1])
+    return expanded(begin, np.maximum(end, begin))[0]
 
-    `label[i]` belongs to the addresses from boundary i up to boundary i + 1; the last one covers nothing.
-    """
-    starts = np.flatnonzero(np.diff(label, prepend=-1) != 0)
-    ends = np.append(starts[1:], len(label) - 1)
-    kept = label[starts] >= 0
-    starts, ends = starts[kept], ends[kept]
-    return positions.at(starts), positions.before(ends), label[starts]
+
+def expanded(begin: Indices, end: Indices) -> tuple[Indices, Indices]:
+    """Give all indices from each `begin` up to before each `end`, and which of these each one comes from."""
+    counts = end - begin
+    whose = np.repeat(np.arange(len(counts)), counts)
+    steps = np.arange(len(whose)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return begin[whose] + steps, whose
+
+
+def clip(first: Addresses, last: Addresses, region: Spans) -> tuple[Addresses, Addresses, Indices]:
+    """Give what of ranges, in any order, is in the region, and the index of the range that each part is of."""
+    begin, end = Places(region.last).find(first), Places(region.first).find(last, "right")
+    within, whose = expanded(begin, np.maximum(begin, end))
+    return _later(first[whose], region.first[within]), _earlier(last[whose], region.last[within]), whose
+
+
+def intersect(spans: Spans, region: Spans) -> Spans:
+    """Give what of spans is in the region: in no time where either is small."""
+    few, many = (spans, region) if len(spans) <= len(region) else (region, spans)
+    return Spans(spans.family, *clip(few.first, few.last, many)[:2])
+
+
+def _later(one: Addresses, other: Addresses) -> Addresses:
+    return np.maximum(one, other) if one.dtype == IPV4_DTYPE else np.where(below(one, other), other, one)
+
+
+def _earlier(one: Addresses, other: Addresses) -> Addresses:
+    return np.minimum(one, other) if one.dtype == IPV4_DTYPE else np.where(below(one, other), one, other)
+
+
+def below(one: Addresses, other: Addresses) -> NDArray[np.bool_]:
+    """Say for each address of `one` whether it is below that of `other` in the same place."""
+    if one.dtype == IPV4_DTYPE:
+        return one < other
+    found: NDArray[np.bool_] = (one["hi"] < other["hi"]) | ((one["hi"] == other["hi"]) & (one["lo"] < other["lo"]))
+    return found
+
+
+def alike(one: Addresses, other: Addresses) -> bool:
+    """Say whether two arrays hold the same addresses; they are as octets, for NumPy compares halves one by one."""
+    if one.dtype == IPV4_DTYPE:
+        return np.array_equal(one, other)
+    return np.array_equal(one.view(np.uint64), other.view(np.uint64))
+
+
+def same(one: Addresses, other: Addresses) -> NDArray[np.bool_]:
+    """Say for each address of `one` whether it is that of `other` in the same place."""
+    found: NDArray[np.bool_]
+    found = one == other if one.dtype == IPV4_DTYPE else (one["hi"] == other["hi"]) & (one["lo"] == other["lo"])
+    return found
+
+
+def unlike(one: Spans, other: Spans) -> Spans:
+    """Unite the spans that only one of the two has in just this form: all in which they differ."""
+    if not len(one) or not len(other):
+        return merge(one.family, [one, other])
+    place = np.minimum(Places(other.first).find(one.first), len(other) - 1)
+    found = same(one.first, other.first[place]) & same(one.last, other.last[place])
+    gone, new = np.flatnonzero(~found), np.ones(len(other), np.bool_)
+    new[place[found]] = False
+    parts = Spans(one.family, one.first[gone], one.last[gone]), Spans(one.family, other.first[new], other.last[new])
+    return merge(one.family, parts)

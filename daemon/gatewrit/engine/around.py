@@ -18,9 +18,10 @@ import numpy as np
 import structlog
 
 from gatewrit.compile.cells import FAMILIES
-from gatewrit.compile.overlap import intersect, texts
-from gatewrit.compile.render import policy_spans
-from gatewrit.compile.spans import merge
+from gatewrit.compile.memo import Drawer
+from gatewrit.compile.overlap import Entries, texts
+from gatewrit.compile.segments import subtract
+from gatewrit.compile.spans import Spans, clip, merge
 from gatewrit.compile.surroundings import ALONE
 from gatewrit.engine.status import Trouble
 from gatewrit.engine.timing import RARENESS
@@ -30,6 +31,7 @@ from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from gatewrit.compile.memo import Memo
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.timing import Agenda
@@ -73,21 +75,46 @@ def read_resolvers(files: Iterable[Path] = RESOLVERS) -> frozenset[str]:
     return frozenset(found)
 
 
-def overlaps(policies: Iterable[Policy], around: Surroundings) -> list[Trouble]:
-    """Say which policies name the gateway's own addresses, next hops or resolvers."""
-    spared = {family: merge(family, around.spared) for family in FAMILIES}
+def overlaps(policies: Iterable[Policy], around: Surroundings, memo: Memo | None = None) -> list[Trouble]:
+    """Say which policies name the gateway's own addresses, next hops or resolvers.
+
+    With a `memo`, only policies and surroundings that have changed since the last time are looked at.
+    """
+    drawer = memo.overlaps if memo else Drawer()
+    spared = tuple(merge(family, around.spared) for family in FAMILIES)
+    asked = [(policy, ("met", around.spared, _named(policy), policy.exceptions.prefixes)) for policy in policies]
+    fresh = [(policy, key) for policy, key in asked if drawer.known(key) is None]
+    entries = Entries.of([policy for policy, _ in fresh])
+    near = {index for each in spared for index in entries.meeting(each)}
+    for index, (policy, key) in enumerate(fresh):
+        drawer.put(key, _met(policy, spared) if index in near else (0, ()))
     troubles = []
-    for policy in policies:
-        met = [intersect(policy_spans(family, policy), spared[family]) for family in FAMILIES if len(spared[family])]
-        if count := sum(len(each) for each in met):
-            some = ", ".join([text for each in met if len(each) for text in texts(each, 3)][:3])
+    for policy, key in asked:
+        count, some = drawer.get(key, lambda: (0, ()))
+        if count:
             message = (
-                f"{policy.id} covers this gateway's own addresses, next hops or resolvers: {some}"
+                f"{policy.id} covers this gateway's own addresses, next hops or resolvers: {', '.join(some)}"
                 f"{' and others' if count > 3 else ''}. They are carved out for the gateway's own traffic; what is "
                 "forwarded to or from them is blocked as ordered"
             )
             troubles.append(Trouble("protected_overlap", "warning", message, policy.id, str(policy.place)))
+    drawer.turn()
     return troubles
+
+
+def _named(policy: Policy) -> tuple[Ranges, ...]:
+    return tuple(part for each in policy.services.values() for end in each.endpoints for part in end.ranges)
+
+
+def _met(policy: Policy, spared: Iterable[Spans]) -> tuple[int, tuple[str, ...]]:
+    """Count the spared spans that a policy names, and write the first few."""
+    met = []
+    for each in spared:
+        family = each.family
+        parts = [clip(part.first, part.last, each)[:2] for part in _named(policy) if part.family == family]
+        named = merge(family, [Spans(family, *part) for part in parts])
+        met.append(subtract(named, merge(family, policy.exceptions.prefixes)))
+    return sum(len(each) for each in met), tuple([text for each in met for text in texts(each, 3)][:3])
 
 
 def here(reader: HostReader, base: Surroundings = ALONE) -> Surroundings:

@@ -15,8 +15,10 @@ import structlog
 
 from gatewrit.compile.acting import acting
 from gatewrit.compile.conflicts import Conflict, conflicts
+from gatewrit.compile.memo import Memo
+from gatewrit.compile.named import count_addresses
 from gatewrit.compile.rails import carved
-from gatewrit.compile.render import compile_policies, count_addresses
+from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, status
 from gatewrit.engine.around import Around, overlaps
@@ -101,6 +103,7 @@ class Daemon:
         self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
         self._progress: Progress | None = None
         self._told_progress = clock.monotonic()
+        self._memo = Memo()
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
@@ -337,9 +340,10 @@ class Daemon:
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
         chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
-        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, self._around.now)
-        self._around.overlaps = overlaps(chosen, self._around.now)
-        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now)
+        around, memo = self._around.now, self._memo
+        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, around, memo=memo)
+        self._around.overlaps = overlaps(chosen, around, memo)
+        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, memo)
 
     def _instant_came(self) -> bool:
         """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from gatewrit.compile.cells import FAMILIES
 from gatewrit.compile.conditions import condition
 from gatewrit.compile.ladder import pending
-from gatewrit.compile.render import policy_spans
+from gatewrit.compile.named import policy_spans
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.compile.surroundings import ALONE
