@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewrit.compile.ladder import pending
-from gatewrit.compile.overlap import FAMILIES, Atlas, ends, listed, meetings, meets, shared, unite
+from gatewrit.compile.overlap import FAMILIES, Atlas, ends, listed, meetings, shared, unite
+from gatewrit.compile.rows import meets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,11 +9,12 @@ So what continues of a service is, in these terms: packets *to* its addresses at
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatewrit.compile.rows import meeting, meets
 from gatewrit.compile.segments import coalesce, segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.policy.model import Action, Direction, Transport
@@ -23,10 +24,7 @@ from gatewrit.policy.values import WITH_PORTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from gatewrit.compile.segments import Segments
-    from gatewrit.compile.spans import Addresses
     from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Service
 
 FAMILIES: tuple[Family, Family] = (4, 6)
@@ -64,8 +62,16 @@ def by_transport(endpoints: Iterable[Endpoint], family: Family) -> dict[Transpor
     for endpoint in endpoints:
         for transport in endpoint.transports:
             parts[transport] += [each for each in endpoint.ranges if each.family == family]
-    merged = {transport: merge(family, ranges) for transport, ranges in parts.items() if ranges}
-    return {transport: spans for transport, spans in merged.items() if len(spans)}
+    # Many transports often have the same addresses, which are then united once.
+    merged: dict[tuple[int, ...], Spans] = {}
+    found: dict[Transport, Spans] = {}
+    for transport, ranges in parts.items():
+        key = tuple(map(id, ranges))
+        if key not in merged:
+            merged[key] = merge(family, ranges)
+        if len(merged[key]):
+            found[transport] = merged[key]
+    return found
 
 
 def ends(policy: Policy) -> tuple[Direction, ...]:
@@ -110,8 +116,11 @@ def meetings(policy: Policy, service: Service, atlas: Atlas) -> list[Meeting]:
     pairs = shared(policy, service)
     found: list[Meeting] = []
     for family in FAMILIES if pairs else ():
-        blocked = blocked_by_transport(policy, family)
         held = atlas.service(service, family)
+        theirs = [held[other] for other in {other for _, _, other, _ in pairs} if other in held]
+        if not theirs:
+            continue
+        blocked = _blocked_near(policy, {one for _, one, _, _ in pairs}, unite(family, theirs))
         parts: dict[tuple[Direction, Transport], list[Spans]] = defaultdict(list)
         for end, one, other, both in pairs:
             if one in blocked and other in held:
@@ -122,9 +131,15 @@ def meetings(policy: Policy, service: Service, atlas: Atlas) -> list[Meeting]:
     return sorted(found, key=_order)
 
 
-def blocked_by_transport(policy: Policy, family: Family) -> dict[Transport, Spans]:
-    """Give the addresses of one family that a policy means, by transport, after its excepted prefixes."""
-    endpoints = [endpoint for service in policy.services.values() for endpoint in service.endpoints]
+def _blocked_near(policy: Policy, transports: set[Transport], spans: Spans) -> dict[Transport, Spans]:
+    """Give the addresses that a policy means, by transport, after its excepted prefixes: all that are in the spans."""
+    family = spans.family
+    endpoints = [
+        replace(endpoint, ranges=tuple(meeting(each, spans) for each in endpoint.ranges if each.family == family))
+        for service in policy.services.values()
+        for endpoint in service.endpoints
+        if not transports.isdisjoint(endpoint.transports)
+    ]
     excepted = merge(family, policy.exceptions.prefixes)
     return {transport: without(spans, excepted) for transport, spans in by_transport(endpoints, family).items()}
 
@@ -179,10 +194,15 @@ def unite(family: Family, parts: Sequence[Spans]) -> Spans:
 
 def without(spans: Spans, gone: Spans) -> Spans:
     """Give what is in `spans` and not in `gone`."""
-    if not meets(spans.first, spans.last, gone).any():
+    met = meets(spans.first, spans.last, gone)
+    if not met.any():
         return spans
-    cut = segment(spans.family, [spans, gone])
-    return _owned_by(cut, (0,))
+    family = spans.family
+    left = _owned_by(segment(family, [Spans(family, spans.first[met], spans.last[met]), gone]), (0,))
+    # Whatever didn't meet stays as it is, and apart from what is left of the others.
+    first, last = spans.first[~met], spans.last[~met]
+    at = np.searchsorted(first, left.first)
+    return Spans(family, np.insert(first, at, left.first), np.insert(last, at, left.last))
 
 
 def intersect(one: Spans, other: Spans) -> Spans:
@@ -202,10 +222,3 @@ def intersect(one: Spans, other: Spans) -> Spans:
 def _owned_by(cut: Segments, wanted: tuple[int, ...]) -> Spans:
     label = np.array([0 if owners == wanted else -1 for owners in cut.owners], np.int64)
     return Spans(cut.family, *coalesce(cut, label)[:2])
-
-
-def meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
-    """Say for each range, in any order, whether it meets the spans."""
-    if not len(first) or not len(spans):
-        return np.zeros(len(first), np.bool_)
-    return np.searchsorted(spans.last, first, "left") < np.searchsorted(spans.first, last, "right")
