@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gatewrit.compile.rows import Touching
 from gatewrit.compile.surroundings import ALONE, Surroundings
 from gatewrit.engine.around import READ_EVERY, Around, here, overlaps, read_resolvers, surroundings
 from gatewrit.engine.timing import Agenda
@@ -68,7 +69,7 @@ def test_resolvers_are_read_from_whatever_stands_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_policy_that_covers_them_is_told_of(entry: str, told: str | None) -> None:
-    found = overlaps([simple("a", [entry], [TCP])], surroundings(ALONE, HOST, []))
+    found = overlaps([simple("a", [entry], [TCP])], Touching(surroundings(ALONE, HOST, []).spared))
     if told is None:
         assert found == []
     else:

@@ -18,8 +18,8 @@ import numpy as np
 import structlog
 
 from gatewrit.compile.cells import FAMILIES
-from gatewrit.compile.overlap import intersect, texts
-from gatewrit.compile.render import policy_spans
+from gatewrit.compile.overlap import intersect, texts, without
+from gatewrit.compile.rows import Touching, meeting
 from gatewrit.compile.spans import merge
 from gatewrit.compile.surroundings import ALONE
 from gatewrit.engine.status import Trouble
@@ -30,6 +30,7 @@ from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from gatewrit.compile.spans import Spans
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.timing import Agenda
@@ -73,12 +74,13 @@ def read_resolvers(files: Iterable[Path] = RESOLVERS) -> frozenset[str]:
     return frozenset(found)
 
 
-def overlaps(policies: Iterable[Policy], around: Surroundings) -> list[Trouble]:
+def overlaps(policies: Iterable[Policy], spared: Touching) -> list[Trouble]:
     """Say which policies name the gateway's own addresses, next hops or resolvers."""
-    spared = {family: merge(family, around.spared) for family in FAMILIES}
     troubles = []
     for policy in policies:
-        met = [intersect(policy_spans(family, policy), spared[family]) for family in FAMILIES if len(spared[family])]
+        if not any(spared(service) for service in policy.services.values()):
+            continue
+        met = [_met(policy, spans) for spans in spared.spans.values()]
         if count := sum(len(each) for each in met):
             some = ", ".join([text for each in met if len(each) for text in texts(each, 3)][:3])
             message = (
@@ -88,6 +90,13 @@ def overlaps(policies: Iterable[Policy], around: Surroundings) -> list[Trouble]:
             )
             troubles.append(Trouble("protected_overlap", "warning", message, policy.id, str(policy.place)))
     return troubles
+
+
+def _met(policy: Policy, spared: Spans) -> Spans:
+    """Give what a policy has of the spared addresses, after what it excepts."""
+    entries = (part for service in policy.services.values() for end in service.endpoints for part in end.ranges)
+    named = merge(spared.family, [meeting(part, spared) for part in entries if part.family == spared.family])
+    return without(intersect(named, spared), merge(spared.family, policy.exceptions.prefixes))
 
 
 def here(reader: HostReader, base: Surroundings = ALONE) -> Surroundings:
@@ -109,6 +118,7 @@ class Around:
         self._agenda = agenda
         self._seen: tuple[Host, frozenset[str]] | None = None
         self.now = base
+        self._spared = Touching(base.spared)
         self.overlaps: list[Trouble] = []
         self._unreadable: list[Trouble] = []
         self._took = 0.0
@@ -138,7 +148,12 @@ class Around:
             return False
         self._seen = seen
         self.now = surroundings(self._base, *seen)
+        self._spared = Touching(self.now.spared)
         return True
+
+    def compare(self, policies: Iterable[Policy]) -> None:
+        """See which policies cover what is spared."""
+        self.overlaps = overlaps(policies, self._spared)
 
     @contextmanager
     def watch(self, wake: Callable[[], None]) -> Iterator[None]:
