@@ -121,7 +121,9 @@ def _choose(
         return before, notes + verdict.against
     if verdict.policy is not None or document.state is not State.ACTIVE:
         # A rescission or suspension acts at once, whatever has become of its services.
-        return Kept(document, services), notes
+        kept = Kept(document, services)
+        # Who keeps the very same thing sees at a glance that nothing has changed.
+        return before if before is not None and before.same(kept) else kept, notes
     return before, notes + verdict.against
 
 
