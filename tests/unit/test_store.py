@@ -65,7 +65,7 @@ def test_the_disk_follows_from_step_to_step(tmp_path: Path) -> None:
 def test_what_has_not_changed_is_not_even_looked_at(tmp_path: Path) -> None:
     store, policies = Store(tmp_path), steps()[0]
     store.save(policies, {})
-    again = {name: each for name, each in policies.items()}
+    again = dict(policies)
     with patch.object(durable, "write", side_effect=AssertionError), patch("os.scandir", side_effect=AssertionError):
         store.save(again, policies)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FAMILIES: tuple[Family, Family] = (4, 6)
 #: Buckets by which rows are passed over, and from how many rows and spans on that pays.
 _BUCKETS = 1 << 16
+_BUCKET_SHIFT = np.uint64(48)
 _MANY_ROWS, _MANY_SPANS = 4096, 8
 
 
@@ -150,6 +151,49 @@ def _unpaired(parts: Sequence[Ranges], border: int) -> list[Ranges]:
     """Give the rows before the border that aren't also behind it, and the other way round."""
     columns = _columns(parts)
     word = _words(columns)
+    if len(columns) == 2:
+        # The word is the whole row, so nothing need be put in order with it.
+        chosen = _among(word, _alone(word[:border], word[border:]))
+    else:
+        chosen = _not_in_both(columns, word, border)
+    found, at = [], 0
+    for part in parts:
+        found.append(pick(part, chosen[at : at + len(part)]))
+        at += len(part)
+    return found
+
+
+def _alone(one: Words, other: Words) -> Words:
+    """Give the words that only one side has, sorted."""
+    both = np.sort(np.concatenate([_distinct(one), _distinct(other)]))
+    alone = np.ones(len(both), np.bool_)
+    same = both[1:] == both[:-1]
+    alone[1:] &= ~same
+    alone[:-1] &= ~same
+    return both[alone]
+
+
+def _distinct(words: Words) -> Words:
+    ordered = np.sort(words)
+    new = np.ones(len(ordered), np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[new]
+
+
+def _among(words: Words, chosen: Words) -> NDArray[np.bool_]:
+    """Say which words are among some sorted ones."""
+    if not len(chosen):
+        return np.zeros(len(words), np.bool_)
+    buckets = np.zeros(_BUCKETS, np.bool_)
+    buckets[chosen >> _BUCKET_SHIFT] = True
+    found: NDArray[np.bool_] = buckets[words >> _BUCKET_SHIFT]
+    near = np.flatnonzero(found)
+    at = np.searchsorted(chosen, words[near])
+    found[near] = chosen[np.minimum(at, len(chosen) - 1)] == words[near]
+    return found
+
+
+def _not_in_both(columns: Sequence[NDArray[Any]], word: Words, border: int) -> NDArray[np.bool_]:
     # Lists are often sorted, which this kind of sorting sees.
     sorted_ = bool((word[1:border] >= word[: max(0, border - 1)]).all())
     order = np.argsort(word, kind="stable" if sorted_ else None)
@@ -159,16 +203,11 @@ def _unpaired(parts: Sequence[Ranges], border: int) -> list[Ranges]:
         ordered = column[order]
         begins[1:] |= ordered[1:] != ordered[:-1]
     starts = np.flatnonzero(begins)
-    if not len(starts):
-        return []
-    behind = order >= border
-    mixed = np.logical_or.reduceat(behind, starts) & ~np.logical_and.reduceat(behind, starts)
-    kept = np.sort(order[~np.repeat(mixed, np.diff(starts, append=len(order)))])
-    found, at = [], 0
-    for part in parts:
-        own = kept[(kept >= at) & (kept < at + len(part))] - at
-        found.append(pick(part, own))
-        at += len(part)
+    found = np.zeros(len(order), np.bool_)
+    if len(starts):
+        behind = order >= border
+        mixed = np.logical_or.reduceat(behind, starts) & ~np.logical_and.reduceat(behind, starts)
+        found[order] = ~np.repeat(mixed, np.diff(starts, append=len(order)))
     return found
 
 
