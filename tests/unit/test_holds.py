@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gatewrit.compile.acting import Local
 from gatewrit.compile.rails import Rails
-from gatewrit.engine.holds import Delta, Rules, hold_back, measure
+from gatewrit.engine.extent import Delta, measure
+from gatewrit.engine.holds import Rules, hold_back
 from gatewrit.engine.intake import Intake, take_in
 from gatewrit.policy.load import Reading, parse_policy, parse_service
 from gatewrit.policy.model import Action, Direction, Policy

@@ -9,11 +9,12 @@ So what continues of a service is, in these terms: packets *to* its addresses at
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatewrit.compile.rows import meeting
 from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import intersect, meets, merge
 from gatewrit.policy.model import Action, Direction, Transport
@@ -61,8 +62,16 @@ def by_transport(endpoints: Iterable[Endpoint], family: Family) -> dict[Transpor
     for endpoint in endpoints:
         for transport in endpoint.transports:
             parts[transport] += [each for each in endpoint.ranges if each.family == family]
-    merged = {transport: merge(family, ranges) for transport, ranges in parts.items() if ranges}
-    return {transport: spans for transport, spans in merged.items() if len(spans)}
+    # Many transports often have the same addresses, which are then united once.
+    merged: dict[tuple[int, ...], Spans] = {}
+    found: dict[Transport, Spans] = {}
+    for transport, ranges in parts.items():
+        key = tuple(map(id, ranges))
+        if key not in merged:
+            merged[key] = merge(family, ranges)
+        if len(merged[key]):
+            found[transport] = merged[key]
+    return found
 
 
 def ends(policy: Policy) -> tuple[Direction, ...]:
@@ -107,8 +116,11 @@ def meetings(policy: Policy, service: Service, atlas: Atlas) -> list[Meeting]:
     pairs = shared(policy, service)
     found: list[Meeting] = []
     for family in FAMILIES if pairs else ():
-        blocked = blocked_by_transport(policy, family)
         held = atlas.service(service, family)
+        theirs = [held[other] for other in {other for _, _, other, _ in pairs} if other in held]
+        if not theirs:
+            continue
+        blocked = _blocked_near(policy, {one for _, one, _, _ in pairs}, unite(family, theirs))
         parts: dict[tuple[Direction, Transport], list[Spans]] = defaultdict(list)
         for end, one, other, both in pairs:
             if one in blocked and other in held:
@@ -119,9 +131,15 @@ def meetings(policy: Policy, service: Service, atlas: Atlas) -> list[Meeting]:
     return sorted(found, key=_order)
 
 
-def blocked_by_transport(policy: Policy, family: Family) -> dict[Transport, Spans]:
-    """Give the addresses of one family that a policy means, by transport, after its excepted prefixes."""
-    endpoints = [endpoint for service in policy.services.values() for endpoint in service.endpoints]
+def _blocked_near(policy: Policy, transports: set[Transport], spans: Spans) -> dict[Transport, Spans]:
+    """Give the addresses that a policy means, by transport, after its excepted prefixes: all that are in the spans."""
+    family = spans.family
+    endpoints = [
+        replace(endpoint, ranges=tuple(meeting(each, spans) for each in endpoint.ranges if each.family == family))
+        for service in policy.services.values()
+        for endpoint in service.endpoints
+        if not transports.isdisjoint(endpoint.transports)
+    ]
     excepted = merge(family, policy.exceptions.prefixes)
     return {transport: subtract(spans, excepted) for transport, spans in by_transport(endpoints, family).items()}
 

@@ -7,6 +7,7 @@ worse than none. Judged is what an active policy says; one that is suspended or 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from gatewrit.compile.nat64 import translated, translated_service
 from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, listed, meetings, texts
+from gatewrit.compile.rows import Touching, meeting
 from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import intersect, meets, merge
 from gatewrit.policy.faults import cap, fault
@@ -117,7 +119,8 @@ class Judge:
         for protected in self.rails.protected:
             family = protected.span.family
             one = merge(family, to_ranges([(protected.span, 1)], SETTINGS))
-            met = intersect(subtract(one, merge(family, policy.exceptions.prefixes)), _named(policy, family))
+            near = [meeting(part, one) for part in _parts(policy, family)]
+            met = intersect(subtract(one, merge(family, policy.exceptions.prefixes)), merge(family, near))
             if len(met):
                 more = f" and {len(met) - SHOWN:,} more" if len(met) > SHOWN else ""
                 message = (
@@ -165,11 +168,11 @@ class Judge:
         for family in FAMILIES:
             bits = _BITS[family]
             most = self.rails.total_share * 2**bits
-            parts = [part for service in policy.services.values() for part in _entries(service)]
+            parts = _parts(policy, family)
             # Quick, and in floating point: whatever comes near the limit is counted exactly.
-            if sum(_at_most(part) for part in parts if part.family == family) < most / 2:
+            if sum(map(_at_most, parts)) < most / 2:
                 continue
-            blocked = subtract(_named(policy, family), merge(family, policy.exceptions.prefixes)).addresses
+            blocked = subtract(merge(family, parts), merge(family, policy.exceptions.prefixes)).addresses
             if blocked > most:
                 share, allowed = (f"{100 * part:.3g} %" for part in (blocked / 2**bits, self.rails.total_share))
                 message = (
@@ -179,23 +182,33 @@ class Judge:
                 yield fault(place, "share_too_large", message)
 
 
-def carved(policies: Iterable[Policy], rails: Rails) -> list[Policy]:
-    """Give policies without the protected addresses that they take in.
+class Carver:
+    """Takes protected addresses out of policies by one set of rails, and remembers which services need it at all."""
 
-    A new one would be refused; one that was in force before they were protected stays, and leaves them alone.
-    """
-    protected = rails.ranges
-    spans = {family: merge(family, protected) for family in FAMILIES}
-    found = []
-    for policy in policies:
-        seen = translated(policy, rails.nat64) if rails.nat64 and len(spans[6]) else policy
-        named = (part for service in seen.services.values() for part in _entries(service)) if protected else ()
-        if any(meets(part.first, part.last, spans[part.family]).any() for part in named):
-            prefixes = (*policy.exceptions.prefixes, *protected)
-            found.append(replace(policy, exceptions=replace(policy.exceptions, prefixes=prefixes)))
-        else:
-            found.append(policy)
-    return found
+    def __init__(self, rails: Rails) -> None:
+        self._rails = rails
+        self._protected = rails.ranges
+        self._touching = Touching(self._protected)
+        behind = rails.nat64 and len(self._touching.spans[6])
+        self._seen = partial(translated_service, nat64=rails.nat64) if behind else None
+
+    def carved(self, policies: Iterable[Policy]) -> list[Policy]:
+        """Give policies without the protected addresses that they take in.
+
+        A new one would be refused; one that was in force before they were protected stays, and leaves them alone.
+        """
+        return [self._carved(policy) for policy in policies] if self._protected else list(policies)
+
+    def _carved(self, policy: Policy) -> Policy:
+        if not any(self._touching(service, self._seen) for service in policy.services.values()):
+            return policy
+        prefixes = (*policy.exceptions.prefixes, *self._protected)
+        return replace(policy, exceptions=replace(policy.exceptions, prefixes=prefixes))
+
+
+def carved(policies: Iterable[Policy], rails: Rails) -> list[Policy]:
+    """Do for once what a `Carver` does."""
+    return Carver(rails).carved(policies)
 
 
 def _over(values: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
@@ -220,8 +233,8 @@ def _entries(service: Service) -> Iterator[Ranges]:
         yield from endpoint.ranges
 
 
-def _named(policy: Policy, family: Family) -> Spans:
-    return merge(family, [part for service in policy.services.values() for part in _entries(service)])
+def _parts(policy: Policy, family: Family) -> list[Ranges]:
+    return [part for service in policy.services.values() for part in _entries(service) if part.family == family]
 
 
 def _first_line(policy: Policy, spans: Spans) -> Place:

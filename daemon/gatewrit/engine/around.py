@@ -167,6 +167,10 @@ class Around:
         self.now = surroundings(self._base, *seen)
         return True
 
+    def compare(self, policies: Iterable[Policy], memo: Memo) -> None:
+        """See which policies cover what is spared."""
+        self.overlaps = overlaps(policies, self.now, memo)
+
     @contextmanager
     def watch(self, wake: Callable[[], None]) -> Iterator[None]:
         """Plan a look soon after addresses or links have changed, and call `wake`."""

@@ -16,18 +16,18 @@ import structlog
 from gatewrit.compile.acting import acting
 from gatewrit.compile.conflicts import Conflict, conflicts
 from gatewrit.compile.memo import Memo
-from gatewrit.compile.named import count_addresses
-from gatewrit.compile.rails import carved
+from gatewrit.compile.rails import Carver
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, status
-from gatewrit.engine.around import Around, overlaps
+from gatewrit.engine.around import Around
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
 from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import take_in, without_bulk
+from gatewrit.engine.recall import Recall
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Shelf
 from gatewrit.engine.snapshot import Outcome, PolicyState, Progress, RulesetView, observed
@@ -83,6 +83,7 @@ class Daemon:
         self._store = Store(config.state, self._shelf)
         self._kept: Mapping[str, Kept] = {}
         self._reading: Reading | None = None
+        self._recall, self._carver = Recall(), Carver(config.rails)
         self._agenda = Agenda(clock)
         self._scribe = Scribe(config.state)
         self._around = Around(host, Surroundings(config.nat64), clock, self._agenda)
@@ -275,8 +276,8 @@ class Daemon:
         self._reading = reading
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
-        taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails)
-        intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now)
+        taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails, self._recall)
+        intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now, self._recall)
         faults = tuple(finding.fault for finding in intake.findings)
         for fault in faults:
             event = log.error if fault.severity == "error" else log.warning
@@ -332,17 +333,15 @@ class Daemon:
         compiled, digest, against = await asyncio.to_thread(self._compile, intake, settled)
         self._enforcer.want(compiled, digest)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
-        addresses = {
-            name: compiled.addresses.get(name) or count_addresses(policy) for name, policy in intake.policies.items()
-        }
+        addresses = await asyncio.to_thread(self._recall.addresses, intake.policies, compiled.addresses)
         self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against)
         return await self._enforce(cause)
 
     def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
-        chosen = carved(acting(intake.policies.values(), self._standing.local, now).values(), self._config.rails)
+        chosen = self._carver.carved(acting(intake.policies.values(), self._standing.local, now).values())
         around, memo = self._around.now, self._memo
         compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, around, memo=memo)
-        self._around.overlaps = overlaps(chosen, around, memo)
+        self._around.compare(chosen, memo)
         return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, memo)
 
     def _instant_came(self) -> bool:

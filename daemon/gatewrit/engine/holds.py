@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from gatewrit.compile.acting import Local
 from gatewrit.compile.cells import FAMILIES
-from gatewrit.compile.rails import Judge
-from gatewrit.compile.segments import segment
-from gatewrit.compile.spans import Spans, merge
+from gatewrit.compile.spans import merge
+from gatewrit.engine.extent import Delta, least, measure, region, total
 from gatewrit.engine.intake import Finding, Intake
+from gatewrit.engine.recall import Recall
 from gatewrit.engine.snapshot import PolicyState
 from gatewrit.engine.status import state_of
 from gatewrit.engine.store import Kept
-from gatewrit.policy.load import join, resolve
-from gatewrit.policy.model import Action, Direction, Fault, Policy
+from gatewrit.policy.model import Action, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gatewrit.compile.rails import Rails
-    from gatewrit.policy.model import Family, Ranges, Transport
-
-_PORTS = 65535
+    from gatewrit.compile.spans import Spans
+    from gatewrit.policy.model import Family, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,6 @@ class Rules:
     rails: Rails
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Distinct addresses of one family that come to be blocked, or blocked more, and those that are blocked less."""
-
-    added: int
-    lifted: int
-
-
 def content(kept: Kept) -> str:
     """Give the digest of what a policy's services and their lists say."""
     named = kept.document.block.services
@@ -75,72 +65,88 @@ def content(kept: Kept) -> str:
     return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def hold_back(intake: Intake, before: Mapping[str, Kept], rules: Rules, now: int) -> tuple[Intake, tuple[Held, ...]]:
-    """Leave large changes of content out of an intake, and say so: those policies stay at the content that was good."""
-    changed = {
-        name: old
+def hold_back(
+    intake: Intake, before: Mapping[str, Kept], rules: Rules, now: int, recall: Recall | None = None
+) -> tuple[Intake, tuple[Held, ...]]:
+    """Leave large changes of content out of an intake, and say so: those policies stay at the content that was good.
+
+    `recall` is what the intake was taken in with.
+    """
+    if recall is None:
+        recall = Recall()
+        recall.begin(rules.rails)
+    changes = {
+        name: _Change(_keeping(kept, before[name]), kept, recall)
         for name, kept in intake.kept.items()
-        if name in intake.policies and (old := _as_it_was(kept, before.get(name))) is not None
+        if name in intake.policies and name in before and _changed(kept, before[name])
     }
     acts = _acts_in(rules.local, now)
-    digests = {name: content(intake.kept[name]) for name in changed}
-    judged = {name for name in changed if acts(intake.policies[name]) and rules.released.get(name) != digests[name]}
+    digests = {name: content(intake.kept[name]) for name in changes}
+    judged = {name for name in changes if acts(intake.policies[name]) and rules.released.get(name) != digests[name]}
     waiting = {name for name in judged if rules.held.get(name) == digests[name]}
-    figures = {name: _figures(old, intake.policies[name]) for name, old in changed.items() if name in judged}
-    fresh = {name: (changed[name], intake.policies[name]) for name in sorted(judged - waiting)}
+    fresh = {name: changes[name] for name in sorted(judged - waiting)}
     steady = [
-        changed[name] if name in waiting else policy
+        changes[name].old if name in waiting else policy
         for name, policy in intake.policies.items()
-        if name not in fresh and acts(policy)
+        if fresh and name not in fresh and acts(policy)
     ]
-    blocked = [policy for each in before.values() if acts(policy := _joined(each))] if fresh else []
+    blocked = [policy for each in before.values() if acts(policy := recall.joined(each))] if fresh else []
     over = _over(blocked, steady, list(fresh.values()), rules.share)
-    concerned = waiting | {name for name in judged if any(_part(figures[name][each], kind) for each, kind in over)}
+    large = {name for name in judged if any(_part(changes[name].figures[each], kind) for each, kind in over)}
+    concerned = {name: changes[name] for name in sorted(waiting | large)}
     told = _reason(over, rules.share)
     policies, kept, findings = dict(intake.policies), dict(intake.kept), list(intake.findings)
-    judge = Judge(rules.rails)
-    for name in sorted(concerned):
-        policy, left, faults = _stay(intake.kept[name], before[name], judge)
+    for name, change in concerned.items():
+        policy, left, faults = _stay(change, before[name], recall)
         policies[name], kept[name] = policy, left
         findings += [Finding(fault, name) for fault in faults]
-        findings.append(Finding(_fault(policy, figures[name], "" if name in waiting else told), name))
-    held = [_held(name, digests[name], intake.kept[name], before[name], figures[name]) for name in sorted(concerned)]
+        findings.append(Finding(_fault(policy, change.figures, "" if name in waiting else told), name))
+    held = [_held(name, digests[name], change, before[name]) for name, change in concerned.items()]
+    recall.end()
     return replace(intake, policies=policies, kept=kept, findings=tuple(findings)), tuple(held)
 
 
-def _as_it_was(kept: Kept, before: Kept | None) -> Policy | None:
-    """Give a policy as it would be with the content of before, None if that is the same."""
-    if before is None or not _changed(kept, before):
-        return None
-    return _joined(_keeping(kept, before))
+class _Change:
+    """A policy's fields with the content of before and with the new one, and what lies between the two, once asked."""
+
+    def __init__(self, before: Kept, after: Kept, recall: Recall) -> None:
+        self.kept_before, self.kept_after = before, after
+        self.old, self.new = recall.joined(before), recall.joined(after)
+        self._recall = recall
+        self._regions: dict[Family, Spans] = {}
+
+    def region(self, family: Family) -> Spans:
+        """Give addresses outside of which nothing changes."""
+        if family not in self._regions:
+            self._regions[family] = region(family, self.old, self.new)
+        return self._regions[family]
+
+    @property
+    def figures(self) -> Mapping[Family, Delta]:
+        """How much the policy by itself would change."""
+        return self._recall.between(self.kept_before, self.kept_after, self._measured)
+
+    def _measured(self) -> Mapping[Family, Delta]:
+        return {family: measure(family, [self.old], [self.new], self.region(family)) for family in FAMILIES}
 
 
 def _changed(kept: Kept, before: Kept) -> tuple[str, ...]:
     """Name the blocked services that say something else than before."""
-    services = {name: kept.services[name] for name in kept.document.block.services if name in kept.services}
-    return tuple(
-        name
-        for name, each in services.items()
-        if name in before.services and before.services[name].service.digest != each.service.digest
-    )
+    named = [name for name in kept.document.block.services if name in kept.services and name in before.services]
+    return tuple(name for name in named if before.services[name].service.digest != kept.services[name].service.digest)
 
 
 def _keeping(kept: Kept, before: Kept) -> Kept:
     return Kept(kept.document, {name: before.services.get(name, each) for name, each in kept.services.items()})
 
 
-def _stay(kept: Kept, before: Kept, judge: Judge) -> tuple[Policy, Kept, tuple[Fault, ...]]:
+def _stay(change: _Change, before: Kept, recall: Recall) -> tuple[Policy, Kept, tuple[Fault, ...]]:
     """Give a policy with the content of before; all of before if its new fields don't go with that."""
-    left = _keeping(kept, before)
-    policy = resolve(left.document, left.services)
-    faults = judge.faults(policy, left.document) if isinstance(policy, Policy) else policy
-    if isinstance(policy, Policy) and not any(fault.severity == "error" for fault in faults):
-        return policy, left, ()
-    return _joined(before), before, faults
-
-
-def _joined(kept: Kept) -> Policy:
-    return join(kept.document, {name: each.service for name, each in kept.services.items()})
+    left = change.kept_before
+    verdict = recall.verdict(left.document, left.services)
+    if verdict.policy is not None and not any(fault.severity == "error" for fault in verdict.against):
+        return verdict.policy, left, ()
+    return recall.joined(before), before, verdict.against
 
 
 def _acts_in(local: Local, now: int) -> Callable[[Policy], bool]:
@@ -153,21 +159,27 @@ def _acts_in(local: Local, now: int) -> Callable[[Policy], bool]:
 
 
 def _over(
-    blocked: Iterable[Policy], steady: Sequence[Policy], fresh: Sequence[tuple[Policy, Policy]], share: float
+    blocked: Sequence[Policy], steady: Sequence[Policy], fresh: Sequence[_Change], share: float
 ) -> dict[tuple[Family, str], tuple[int, int]]:
     """Say where changes pass the share: how many addresses, of how many, by family and kind.
 
-    `blocked` are the policies that block now, `steady` those that stay, `fresh` those that change, before and after.
+    `blocked` are the policies that block now, `steady` those that stay, `fresh` those that change.
     """
     found: dict[tuple[Family, str], tuple[int, int]] = {}
     for family in FAMILIES if fresh else ():
-        base = merge(family, [cast("Ranges", part) for policy in blocked for _, part in _parts(family, policy)])
-        if not len(base):
+        within = merge(family, [each.region(family) for each in fresh])
+        most = within.addresses
+        # Nearly always so little changes that a part of what is blocked shows that it is less than the share.
+        if not most or most <= share * least(family, blocked):
             continue
-        delta = measure(family, [*steady, *(old for old, _ in fresh)], [*steady, *(new for _, new in fresh)])
+        base = total(family, blocked)
+        if not base:
+            continue
+        old, new = [each.old for each in fresh], [each.new for each in fresh]
+        delta = measure(family, [*steady, *old], [*steady, *new], within)
         for kind in ("added", "lifted"):
-            if _part(delta, kind) > share * base.addresses:
-                found[family, kind] = _part(delta, kind), base.addresses
+            if _part(delta, kind) > share * base:
+                found[family, kind] = _part(delta, kind), base
     return found
 
 
@@ -175,14 +187,10 @@ def _part(delta: Delta, kind: str) -> int:
     return delta.added if kind == "added" else delta.lifted
 
 
-def _figures(old: Policy, new: Policy) -> dict[Family, Delta]:
-    return {family: measure(family, [old], [new]) for family in FAMILIES}
-
-
-def _held(name: str, digest: str, kept: Kept, before: Kept, figures: Mapping[Family, Delta]) -> Held:
-    added = sum(delta.added for delta in figures.values())
-    lifted = sum(delta.lifted for delta in figures.values())
-    return Held(name, digest, _changed(kept, before), added, lifted)
+def _held(name: str, digest: str, change: _Change, before: Kept) -> Held:
+    added = sum(delta.added for delta in change.figures.values())
+    lifted = sum(delta.lifted for delta in change.figures.values())
+    return Held(name, digest, _changed(change.kept_after, before), added, lifted)
 
 
 def _fault(policy: Policy, figures: Mapping[Family, Delta], told: str) -> Fault:
@@ -203,79 +211,3 @@ def _reason(over: Mapping[tuple[Family, str], tuple[int, int]], share: float) ->
         f"addresses blocked now, more than limits.change_share ({share:.0%})"
         for (family, kind), (number, base) in over.items()
     )
-
-
-# -- measuring --------------------------------------------------------------------------------------------------------
-
-_Way = tuple[Direction, "Transport"]
-
-
-def measure(family: Family, before: Iterable[Policy], after: Iterable[Policy]) -> Delta:
-    """Compare what two sets of policies block, whoever of them does: address by address, in bulk."""
-    owners: dict[tuple[bool, _Way], list[Spans]] = {}
-    for new, policies in ((False, before), (True, after)):
-        for policy in policies:
-            for way, spans in _parts(family, policy):
-                owners.setdefault((new, way), []).append(spans)
-    keys = list(owners)
-    cut = segment(family, [merge(family, cast("list[Ranges]", owners[key])) for key in keys])
-    added = lifted = 0
-    for group, members in enumerate(cut.owners):
-        old = [way for new, way in (keys[index] for index in members) if not new]
-        fresh = [way for new, way in (keys[index] for index in members) if new]
-        more, less = not _cover(old, fresh), not _cover(fresh, old)
-        if more or less:
-            chosen = cut.group == group
-            number = Spans(family, cut.first[chosen], cut.last[chosen]).addresses
-            added += number * more
-            lifted += number * less
-    return Delta(added, lifted)
-
-
-def _parts(family: Family, policy: Policy) -> list[tuple[_Way, Spans]]:
-    """Give the addresses that a policy blocks, by the end that it judges and the transport."""
-    sources = policy.scope.sources
-    if sources is not None and not any(part.family == family for part in sources):
-        return []
-    ends = (Direction.TO, Direction.FROM) if policy.block.direction is Direction.BOTH else (policy.block.direction,)
-    spared = merge(family, policy.exceptions.prefixes)
-    found = []
-    for service in policy.services.values():
-        for endpoint in service.endpoints:
-            spans = _without(merge(family, endpoint.ranges), spared)
-            found += [((end, transport), spans) for end in ends for transport in endpoint.transports if len(spans)]
-    return found
-
-
-def _without(spans: Spans, spared: Spans) -> Spans:
-    if not len(spared) or not len(spans):
-        return spans
-    cut = segment(spans.family, [spans, spared])
-    kept = [group for group, owners in enumerate(cut.owners) if owners == (0,)]
-    chosen = (cut.group[:, None] == kept).any(axis=1)
-    return Spans(spans.family, cut.first[chosen], cut.last[chosen])
-
-
-def _cover(by: Sequence[_Way], these: Sequence[_Way]) -> bool:
-    """Whether what one list of ways blocks takes in all that another does."""
-    return all(_covers([other for at, other in by if at is end], transport) for end, transport in these)
-
-
-def _covers(by: Sequence[Transport], transport: Transport) -> bool:
-    if any(other.protocol is None for other in by):
-        return True
-    if transport.protocol is None:
-        return False
-    reached, last = _reach(transport)
-    for first, end in sorted(_reach(other) for other in by if other.protocol == transport.protocol):
-        if first > reached:
-            break
-        reached = max(reached, end + 1)
-    return reached > last
-
-
-def _reach(transport: Transport) -> tuple[int, int]:
-    """Give the ports that are meant; -1 stands for packets that have none."""
-    if transport.first is None or transport.last is None:
-        return -1, _PORTS
-    return transport.first, transport.last

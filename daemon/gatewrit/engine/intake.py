@@ -11,16 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.ladder import pending
-from gatewrit.compile.rails import Judge
+from gatewrit.engine.recall import Recall
 from gatewrit.engine.store import Kept
-from gatewrit.policy.load import join, resolve
-from gatewrit.policy.model import Fault, Place, Policy, State
+from gatewrit.policy.model import Fault, Place, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gatewrit.compile.rails import Rails
     from gatewrit.policy.load import Loaded, PolicyDocument, Reading, ServiceDocument
+    from gatewrit.policy.model import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,36 @@ class Intake:
     loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def take_in(reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails) -> Intake:
-    """Decide, policy by policy, which revision counts; one that breaks the guard rails doesn't."""
-    judge = Judge(rails)
+def take_in(
+    reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails, recall: Recall | None = None
+) -> Intake:
+    """Decide, policy by policy, which revision counts; one that breaks the guard rails doesn't.
+
+    `recall` is for who reads again and again: what hasn't changed isn't judged again. `hold_back` follows with it.
+    """
+    recall = recall or Recall()
+    recall.begin(rails)
     broken = _claim(reading, before)
     policies: dict[str, Policy] = {}
     kept: dict[str, Kept] = {}
     rejected: list[str] = []
     findings: list[Finding] = []
-    for name in sorted({*reading.policies, *reading.duplicate_policies, *broken, *before}):
-        chosen, faults = _choose(name, reading, before.get(name), broken.get(name, ()), judge)
+    there = {*reading.policies, *reading.duplicate_policies, *broken}
+    for name in sorted(there | before.keys()):
+        chosen, faults = _choose(name, reading, before.get(name), broken.get(name, ()), recall)
         findings += [Finding(fault, name) for fault in faults]
         if chosen is None:
             rejected.append(name)
             continue
         kept[name] = chosen
-        policy = _policy(chosen)
-        gone = name not in {*reading.policies, *reading.duplicate_policies, *broken}
-        if not gone:
+        policy = recall.joined(chosen, lasting=True)
+        if name in there:
             policies[name] = policy
         elif policy.state is State.SUSPENDED or pending(policy, now):
             policies[name] = policy
             findings.append(Finding(_missing(policy), name))
     told = {finding.fault for finding in findings}
     findings += [Finding(fault) for fault in reading.faults if fault not in told]
-    there = {*reading.policies, *reading.duplicate_policies, *broken}
     vanished = tuple(name for name in kept if name not in there)
     return Intake(policies, kept, tuple(rejected), tuple(findings), vanished, reading.loaded)
 
@@ -123,7 +128,7 @@ def _claim(reading: Reading, before: Mapping[str, Kept]) -> dict[str, tuple[Faul
 
 
 def _choose(
-    name: str, reading: Reading, before: Kept | None, broken: tuple[Fault, ...], judge: Judge
+    name: str, reading: Reading, before: Kept | None, broken: tuple[Fault, ...], recall: Recall
 ) -> tuple[Kept | None, tuple[Fault, ...]]:
     """Give the revision that counts for one policy, and what speaks against a newer one."""
     document = reading.policies.get(name) or _incumbent(reading.duplicate_policies.get(name, ()), before)
@@ -143,13 +148,15 @@ def _choose(
     if before is not None and (refusal := _goes_back(document, before.document)):
         return before, (refusal,)
     services, notes = _services(document, reading, before)
-    complete = resolve(document, services)
-    if isinstance(complete, Policy) and (against := judge.faults(complete, document)):
-        return before, notes + against
-    if isinstance(complete, Policy) or document.state is not State.ACTIVE:
+    verdict = recall.verdict(document, services)
+    if verdict.policy is not None and verdict.against:
+        return before, notes + verdict.against
+    if verdict.policy is not None or document.state is not State.ACTIVE:
         # A rescission or suspension acts at once, whatever has become of its services.
-        return Kept(document, services), notes
-    return before, notes + complete
+        kept = Kept(document, services)
+        # Who keeps the very same thing sees at a glance that nothing has changed.
+        return before if before is not None and before.same(kept) else kept, notes
+    return before, notes + verdict.against
 
 
 def _incumbent(documents: Iterable[PolicyDocument], before: Kept | None) -> PolicyDocument | None:
@@ -214,8 +221,3 @@ def _missing(policy: Policy) -> Fault:
         "policy_missing",
         f"the file of {policy.id} is gone, which lifts nothing: revision {policy.revision} stays",
     )
-
-
-def _policy(kept: Kept) -> Policy:
-    """Put a kept revision together; one that isn't active may lack services."""
-    return join(kept.document, {name: each.service for name, each in kept.services.items()})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from gatewrit.engine import durable
 from gatewrit.policy.load import Broken, PolicyDocument, ServiceDocument, parse_policy, parse_service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from gatewrit.policy.lists import Shelf
@@ -35,12 +35,23 @@ class Kept:
     document: PolicyDocument
     services: Mapping[str, ServiceDocument]
 
+    def same(self, other: Kept) -> bool:
+        """Whether both are made of the very same documents."""
+        mine, theirs = self.services, other.services
+        return self.document is other.document and (
+            mine.keys() == theirs.keys() and all(mine[name] is theirs[name] for name in mine)
+        )
+
+    def sources(self) -> Iterator[Source]:
+        """Give everything that it was read from."""
+        yield self.document.source
+        for service in self.services.values():
+            yield service.source
+            yield from service.lists.values()
+
     def texts(self) -> dict[str, bytes]:
         """Give every text it is made of, by digest."""
-        sources = [self.document.source]
-        for service in self.services.values():
-            sources += [service.source, *service.lists.values()]
-        return {source.sha256: source.data for source in sources}
+        return {source.sha256: source.data for source in self.sources()}
 
     def document_json(self) -> dict[str, Any]:
         """Say which texts it is made of."""
@@ -61,7 +72,7 @@ class StoreError(Exception):
     """A kept policy that can't be read back: which, why, and what that means."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Store:
     """The state directory's part for policies. Calls block on the disk; `OSError` says what failed.
 
@@ -70,6 +81,10 @@ class Store:
 
     root: Path
     shelf: Shelf | None = None
+    #: What the disk was last brought to, whole; None if nobody knows what it has.
+    _saved: Mapping[str, Kept] | None = field(default=None, init=False)
+    #: Whether something couldn't be written, so that any file may lack or be an old one.
+    _failed: bool = field(default=False, init=False)
 
     def load(self) -> tuple[dict[str, Kept], tuple[str, ...]]:
         """Read back all kept policies, and say what couldn't be."""
@@ -88,13 +103,46 @@ class Store:
         return kept, tuple(damaged)
 
     def save(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
-        """Bring the disk from `before` to `kept`: texts, what refers to them, then away with what nothing needs."""
+        """Bring the disk from `before` to `kept`: texts, what refers to them, then away with what nothing needs.
+
+        After what was saved last only the difference is looked at; otherwise every file.
+        """
+        known, self._saved = self._saved is before, None
+        failed, self._failed = self._failed, True
+        if known:
+            self._save_changes(kept, before)
+        else:
+            self._save_all(kept, before, anew=failed)
+        self._saved, self._failed = kept, False
+
+    def _save_changes(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
+        changed = {name: each for name, each in kept.items() if before.get(name) is not each}
+        texts = {digest: text for each in changed.values() for digest, text in each.texts().items()}
+        left = [each for name, each in before.items() if name in changed or name not in kept]
+        old = {source.sha256 for each in left for source in each.sources()}
+        folder = self.root / "texts"
+        durable.write_all({folder / digest: text for digest, text in texts.items() if not _has(folder / digest, text)})
+        self._refer(changed, before)
+        durable.remove_all(self._path(name) for name in before if name not in kept)
+        gone = old - texts.keys()
+        if gone:
+            gone -= {source.sha256 for each in kept.values() for source in each.sources()}
+        durable.remove_all(folder / digest for digest in gone)
+
+    def _save_all(self, kept: Mapping[str, Kept], before: Mapping[str, Kept], *, anew: bool) -> None:
         wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
         texts = self.root / "texts"
         sizes = {each.name: each.stat().st_size for each in os.scandir(texts)} if texts.is_dir() else {}
         durable.write_all(
             {texts / digest: text for digest, text in wanted.items() if sizes.get(digest, -1) != len(text)}
         )
+        self._refer(kept, {} if anew else before)
+        there = {path.stem for path in (self.root / "policies").glob("*.json")} if anew else before.keys()
+        durable.remove_all(self._path(name) for name in there if name not in kept)
+        durable.remove_all(texts / name for name in sizes if name not in wanted)
+
+    def _refer(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
+        """Write what refers to texts, where it differs."""
         durable.write_all(
             {
                 self._path(name): durable.to_json(each.document_json())
@@ -102,8 +150,6 @@ class Store:
                 if name not in before or _differs(before[name], each)
             }
         )
-        durable.remove_all(self._path(name) for name in before if name not in kept)
-        durable.remove_all(texts / name for name in sizes if name not in wanted)
 
     def _path(self, name: str) -> Path:
         return self.root / "policies" / f"{name}.json"
@@ -121,6 +167,14 @@ class Store:
         if sha256(text).hexdigest() != digest:
             raise StoreError(f"the text {digest} has changed on the disk")
         return text
+
+
+def _has(path: Path, text: bytes) -> bool:
+    """Whether a text lies on the disk; its name is its digest, so that only half of it could be there."""
+    try:
+        return path.stat().st_size == len(text)
+    except FileNotFoundError:
+        return False
 
 
 def _differs(one: Kept, other: Kept) -> bool:

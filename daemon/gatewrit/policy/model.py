@@ -141,7 +141,7 @@ class Endpoint:
     place: Place
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Service:
     """A named set of endpoints. `digest` is over the parsed meaning, lists included."""
 
@@ -213,7 +213,7 @@ NOTHING_EXCEPTED = Exceptions()
 EVERYWHERE = Scope()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Policy:
     """One revision of one order, as its file says it.
 

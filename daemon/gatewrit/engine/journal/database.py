@@ -30,6 +30,9 @@ CREATE TABLE texts (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, packed BLOB 
 _PATIENCE = 5.0
 #: No text that was ever read is larger (a list has at most 128 MiB).
 _LARGEST_TEXT = 1 << 28
+#: From this size on a text is packed the quick way: a fifth of the time or less, for a fifth more room.
+LARGE_TEXT = 1 << 20
+_QUICKLY = 1
 _COLUMNS = "seq, at, kind, policy, data, previous, digest"
 
 
@@ -156,7 +159,8 @@ def last_checkpoint(connection: sqlite3.Connection) -> Row | None:
 def put_text(connection: sqlite3.Connection, digest: str, text: bytes) -> None:
     """Keep a text, if it isn't kept yet."""
     if connection.execute("SELECT 1 FROM texts WHERE sha256 = ?", (digest,)).fetchone() is None:
-        connection.execute("INSERT INTO texts VALUES (?, ?, ?)", (digest, len(text), zlib.compress(text)))
+        packed = zlib.compress(text, _QUICKLY if len(text) >= LARGE_TEXT else zlib.Z_DEFAULT_COMPRESSION)
+        connection.execute("INSERT INTO texts VALUES (?, ?, ?)", (digest, len(text), packed))
 
 
 def get_text(connection: sqlite3.Connection, digest: str) -> bytes:
