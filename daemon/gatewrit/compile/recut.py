@@ -41,8 +41,10 @@ def segmented(drawer: Drawer, purpose: Hashable, family: Family, spans: Mapping[
     The owners in the segments are places among the keys. Gives the same object as last time if nothing has changed.
     """
     key = ("cut", purpose, family)
-    before: _Cut = drawer.known(key) or _largest(family, spans)
-    found = _again(family, before, spans)
+    before: _Cut | None = drawer.known(key)
+    found = None if before is None else _again(family, before, spans)
+    if found is None:
+        found = _again(family, _largest(family, spans), spans)
     cut = _Cut(dict(spans), segment(family, list(spans.values())) if found is None else found)
     drawer.put(key, cut)
     return cut.segments

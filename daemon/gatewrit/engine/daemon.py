@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, overload
 
 import structlog
@@ -102,6 +103,8 @@ class Daemon:
         self._next: int | None = None
         #: What was read and decided, and waits until the kernel is prepared for it.
         self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
+        #: When the files were last begun to be read, by the event loop's clock: what changed before that was seen.
+        self._read_at = -inf
         self._progress: Progress | None = None
         self._told_progress = clock.monotonic()
         self._memo = Memo()
@@ -187,8 +190,9 @@ class Daemon:
 
     async def watch(self) -> None:
         """Ask for a reload whenever the policy files have changed."""
-        async for _ in changes(self._config.policies):
-            self.want_reload()
+        async for at in changes(self._config.policies):
+            if at >= self._read_at:
+                self.want_reload()
 
     async def save(self) -> None:
         """Write the counts down, at the end of the daemon's life."""
@@ -271,6 +275,7 @@ class Daemon:
         None: what came in bulk is still being prepared, everything else is enforced. Only for who is `patient`.
         """
         self._show_progress("reading the policy files")
+        self._read_at = asyncio.get_running_loop().time()
         await self._around.look()
         reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
         self._reading = reading

@@ -20,30 +20,33 @@ if TYPE_CHECKING:
 _SETTLED = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
 _FOLDERS = Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
 #: Seconds without a further change after which those so far are taken as one, and how long they may go on at most.
-_QUIET, _LONGEST = 0.05, 1.0
+_QUIET, _LONGEST = 0.02, 1.0
 #: Seconds after which a directory that is gone is looked for again.
 _RETRY = 1.0
 _MOST_FOLDERS = 1000
 
 
-async def changes(root: Path) -> AsyncIterator[None]:
-    """Yield once for each burst of changes below `root`, which need not exist yet. Never ends by itself."""
+async def changes(root: Path) -> AsyncIterator[float]:
+    """Yield once for each burst of changes below `root`, which need not exist yet. Never ends by itself.
+
+    What is yielded is the event loop's time just after the last change of the burst.
+    """
+    loop = asyncio.get_running_loop()
     watched: bool | None = None
     while True:
         with suppress(OSError), Inotify() as inotify:
             found = _watch(inotify, root)
             if watched is not None and (found or watched):
                 # What changed while nobody watched is one change, and so is that there is nothing to watch any more.
-                yield
+                yield loop.time()
             watched = found
             if not found:
                 await asyncio.sleep(_RETRY)
                 continue
             async for settled in _bursts(inotify):
-                if settled:
-                    yield
-                else:
+                if settled is None:
                     break
+                yield settled
         # A folder came, went or moved: watch anew from the top.
         await asyncio.sleep(_QUIET)
 
@@ -59,13 +62,14 @@ def _watch(inotify: Inotify, root: Path) -> bool:
     return found
 
 
-async def _bursts(inotify: Inotify) -> AsyncIterator[bool]:
-    """Yield True after each burst of changed files; False once when the folders themselves changed."""
+async def _bursts(inotify: Inotify) -> AsyncIterator[float | None]:
+    """Yield after each burst of changed files when it ended; None once when the folders themselves changed."""
     while True:
         event = await inotify.get()
         relevant, folders = _judge(event)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LONGEST
+        last = loop.time()
+        deadline = last + _LONGEST
         while (left := min(_QUIET, deadline - loop.time())) > 0:
             try:
                 async with asyncio.timeout(left):
@@ -73,12 +77,13 @@ async def _bursts(inotify: Inotify) -> AsyncIterator[bool]:
             except TimeoutError:
                 break
             more, moved = _judge(event)
+            last = loop.time()
             relevant, folders = relevant or more, folders or moved
         if folders:
-            yield False
+            yield None
             return
         if relevant:
-            yield True
+            yield last
 
 
 def _judge(event: Event) -> tuple[bool, bool]:

@@ -154,6 +154,9 @@ class _Draft:
         name = wanted.spec.name
         used = next((each for each in (name, name + TWIN) if each in asked and each in self.actual.sets), None)
         if used is not None and _same_shape(wanted, self.actual.sets[used]):
+            if wanted.elements is self.actual.sets[used].elements:
+                self.real[name] = used
+                return
             added, removed = _difference(wanted.elements, self.actual.sets[used].elements)
             if len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART):
                 self.real[name] = used
@@ -231,7 +234,8 @@ class _Draft:
 
 
 def _same_shape(wanted: Set, found: Set) -> bool:
-    return replace(wanted.spec, name=found.spec.name) == found.spec
+    mine, theirs = wanted.spec, found.spec
+    return mine == theirs or replace(mine, name=theirs.name) == theirs
 
 
 def _asks(chain: ActualChain, name: str) -> bool:
@@ -241,9 +245,6 @@ def _asks(chain: ActualChain, name: str) -> bool:
 
 def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
     """Give what is to be added, and what is to be removed."""
-    if wanted is found:
-        nothing = wanted.take(slice(0, 0))
-        return nothing, nothing
     return wanted.minus(found), found.minus(wanted)
 
 
