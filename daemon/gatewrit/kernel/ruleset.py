@@ -7,6 +7,7 @@ A rule is a tuple of statements in nft's own vocabulary. `lower` gives the kerne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -298,6 +299,7 @@ class Ruleset:
     counters: Mapping[str, Counter] = field(default_factory=lambda: MappingProxyType({}))
 
 
+@lru_cache(maxsize=1 << 16)
 def lower(rule: Rule) -> tuple[nf.Expression, ...]:
     """Give the kernel's expressions for a rule, as `nft` 1.0.6 itself would make them."""
     return tuple(expression for statement in rule.statements for expression in _lower(statement))
