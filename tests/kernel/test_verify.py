@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gatewrit.compile.cells import DEFAULT_SIZES
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.socket import NftSocket
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lab import Namespace
 
 NOW, HOOKS, PRIORITY = 500, ("forward",), -10
+#: Ports in maps, however few they are, for faults in maps; those in rules are in tests/unit/test_verify_blocks.py.
+MAPS = replace(DEFAULT_SIZES, ports=0)
 
 #: The rungs of the two ladders, as they stand: of the addresses of a-reject alone, and of those that b-drop shares.
 BEFORE = "< 1000 return"
@@ -67,10 +70,10 @@ def enforce() -> dict[str, str]:
 
     async def work() -> None:
         async with NftSocket() as kernel:
-            await reconcile(kernel, compile_policies(orders(), NOW, ("forward",), PRIORITY).ruleset)
+            await reconcile(kernel, compile_policies(orders(), NOW, ("forward",), PRIORITY, sizes=MAPS).ruleset)
 
     asyncio.run(work())
-    compiled = compile_policies(orders(), NOW, ("forward",), PRIORITY)
+    compiled = compile_policies(orders(), NOW, ("forward",), PRIORITY, sizes=MAPS)
     elements = compiled.ruleset.sets["to4"].elements
     targets = {first[-1]: str(said) for first, _, said in elements.rows() if first[:1] == b"\xce"}
     both = next(name for name, members in compiled.counters.items() if len(members) == 2)

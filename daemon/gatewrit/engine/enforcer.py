@@ -30,6 +30,10 @@ log = structlog.get_logger()
 
 #: Seconds between two looks at the whole table, while all is well.
 LOOK_EVERY = 10.0
+#: Seconds until somebody else's change is looked into that a pass left aside.
+LOOK_SOON = 0.5
+#: So many elements are read in some 50 ms, so that nothing is gained by leaving them out.
+_LITTLE = 100_000
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
 
@@ -120,6 +124,8 @@ class Enforcer:
         self.failure, self._retry = None, 0.0
         self._agenda.drop("retry")
         self._agenda.plan("look", max(LOOK_EVERY, took * RARENESS))
+        if self._suspect:
+            self._agenda.hasten("look", max(LOOK_SOON, self._rest()))
         if done.changed:
             drifted = cause == "look"
             event, name = (log.warning, "drift.repaired") if drifted else (log.info, "reconcile.applied")
@@ -130,15 +136,19 @@ class Enforcer:
         """Whether a pass is to read every element, and not only what may have changed by us.
 
         As long as nobody else has changed the ruleset, what was read before is what is there. After that everything is
-        read again: by the next look, but a million elements not all the time. Whoever waits for a pass doesn't wait
-        for that; chains, rules and small changes of ours are read in any case.
+        read again, but a million elements by looks only, and not all the time: whoever waits for a pass doesn't wait
+        for that. Chains, rules, the sets themselves and what we changed are read in any case.
         """
         if self._known is None:
             return True
         if await self._kernel.generation() != self._known.generation:
             self._suspect = True
-        rested = self._clock.monotonic() - self._proven_at >= self._proving_took * RARENESS
-        return self._suspect and cause == "look" and rested
+        little = sum(len(each.elements) for each in self._known.sets.values()) <= _LITTLE
+        return self._suspect and (little or (cause == "look" and self._rest() <= 0))
+
+    def _rest(self) -> float:
+        """Give the seconds until everything may be read again."""
+        return self._proven_at + self._proving_took * RARENESS - self._clock.monotonic()
 
     def _fail(self, error: KernelError | NotConvergedError) -> None:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
