@@ -18,7 +18,7 @@ from gatewrit.compile.conflicts import Conflict, conflicts
 from gatewrit.compile.rails import Carver
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine import byhand, status
+from gatewrit.engine import byhand, heap, status
 from gatewrit.engine.around import Around
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
@@ -226,6 +226,7 @@ class Daemon:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(outcome)
+        await asyncio.to_thread(heap.trim)
 
     async def _reload(self) -> Outcome:
         """Read, decide, compile and enforce. What can't be read stays as it last was good."""
