@@ -1,4 +1,4 @@
-"""Who waits for a reload waits until small texts are in the journal, but not for large ones, which come all the same."""
+"""Who waits for a reload waits until small texts are in the journal; large ones come later all the same."""
 
 from __future__ import annotations
 
