@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gatewrit.engine.journal.changes import Seen, changes
-from gatewrit.engine.journal.database import DamagedError, JournalError, path_in
+from gatewrit.engine.journal.database import LARGE_TEXT, DamagedError, JournalError, path_in
 from gatewrit.engine.journal.rows import Entry
 from gatewrit.engine.journal.verify import verify
 from gatewrit.engine.journal.writer import Journal, Keeping
@@ -62,6 +62,8 @@ class Chronicle:
         self._prune_due = clock.monotonic() + _PRUNE_FIRST
         self._said: list[Trouble] = []
         self._unwritable: Trouble | None = None
+        self._large: frozenset[str] = frozenset()
+        self._large_written: frozenset[str] = frozenset()
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -93,6 +95,9 @@ class Chronicle:
             for found in intake.findings
             if found.policy is not None and found.fault.severity == "error"
         )
+        self._large = frozenset(
+            each.source.sha256 for each in intake.loaded.values() if len(each.source.data) >= LARGE_TEXT
+        )
         asked, self._asked = tuple(self._asked), []
         drifted, self._drifts, self._last = drifts - self._drifts, drifts, look
         at = int(self._clock.time() * 1000)
@@ -122,16 +127,24 @@ class Chronicle:
         self._waiting.append(fact)
 
     async def write(self, patience: float = 0.0) -> None:
-        """Write what waits, in the background; wait for it at most `patience` seconds."""
+        """Write what waits, in the background; wait for it at most `patience` seconds.
+
+        Nobody waits for a large text, which takes long to pack: what is written later is what was seen now.
+        """
         idle = self._writing is None or self._writing.done()
         due = self._clock.monotonic() >= self._retry
         if idle and due and (self._waiting or self._clock.monotonic() >= self._prune_due):
             self._writing = asyncio.create_task(self._write_all())
+        if self._large <= self._large_written:
+            await self._finish(patience)
+
+    async def _finish(self, patience: float) -> None:
         if self._writing is not None and patience:
             await asyncio.wait({self._writing}, timeout=patience)
 
     async def _write_all(self) -> None:
         facts, lost, now = tuple(self._waiting), self._lost, int(self._clock.time() * 1000)
+        large = self._large
         prune = self._clock.monotonic() >= self._prune_due
         loop = asyncio.get_running_loop()
         try:
@@ -142,7 +155,7 @@ class Chronicle:
                 log.error("journal.unwritable", reason=str(error))  # noqa: TRY400 - no fault of ours
             self._unwritable = Trouble("journal_unwritable", "error", f"the journal can't be written: {error}")
             return
-        self._unwritable = None
+        self._unwritable, self._large_written = None, large
         self._lost -= lost
         if prune:
             self._prune_due = self._clock.monotonic() + _PRUNE_EVERY
@@ -157,7 +170,8 @@ class Chronicle:
         for _ in range(2):
             # What was noted while something was being written comes after it.
             self._retry = 0.0
-            await self.write(_PATIENCE)
+            await self.write()
+            await self._finish(_PATIENCE)
         self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 

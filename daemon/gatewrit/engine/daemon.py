@@ -20,7 +20,7 @@ from gatewrit.compile.memo import Memo
 from gatewrit.compile.rails import Carver
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine import byhand, status
+from gatewrit.engine import byhand, heap, status
 from gatewrit.engine.around import Around
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
@@ -262,6 +262,7 @@ class Daemon:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(outcome)
+        await asyncio.to_thread(heap.trim)
 
     @overload
     async def _reload(self) -> Outcome: ...
