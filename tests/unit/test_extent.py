@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.compile import rows
-from gatewrit.compile.overlap import without
 from gatewrit.compile.rows import apart, meeting, meets
-from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine import extent, holds
 from gatewrit.engine.extent import least, measure, region, total
@@ -56,12 +54,6 @@ def test_what_meets_is_found_whatever_the_order(two: tuple[Ranges, Ranges]) -> N
     assert meets(part.first, part.last, spans).tolist() == expected
     kept = meeting(part, spans)
     assert {row for row, met in zip(pairs(part), expected, strict=True) if met} <= set(pairs(kept)) <= set(pairs(part))
-
-
-@given(FAMILIES.flatmap(lambda family: st.tuples(ranges(family), ranges(family))))
-def test_what_is_taken_out_leaves_the_rest_as_it_was(two: tuple[Ranges, Ranges]) -> None:
-    one, gone = (merge(part.family, [part]) for part in two)
-    assert pairs(without(one, gone)) == pairs(subtract(one, gone))
 
 
 @st.composite
