@@ -51,7 +51,7 @@ def decode_verdict(payload: bytes) -> Verdict:
     return Verdict(kind, wire.text(parts[2]) if kind in {"jump", "goto"} else None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Elements:
     """Key ranges (`first` to `last`, inclusive) and, for a verdict map, which of `verdicts` each one has.
 

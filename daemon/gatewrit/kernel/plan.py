@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -243,9 +244,20 @@ def _asks(chain: ActualChain, name: str) -> bool:
     return any(isinstance(part, Lookup) and part.name == name for rule in chain.rules for part in rule.expressions)
 
 
+#: Differences by what is wanted, with what was found then: what is prepared is compared once more when it counts.
+_compared: WeakKeyDictionary[Elements, tuple[ref[Elements], Elements, Elements]] = WeakKeyDictionary()
+
+
 def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
     """Give what is to be added, and what is to be removed."""
-    return wanted.minus(found), found.minus(wanted)
+    before = _compared.get(wanted)
+    if before is not None and before[0]() is found:
+        return before[1:]
+    added, removed = wanted.minus(found), found.minus(wanted)
+    if len(added) + len(removed) <= len(wanted) // 4:
+        # Larger ones aren't asked about twice: their elements are then prepared.
+        _compared[wanted] = ref(found), added, removed
+    return added, removed
 
 
 def _leading_to(elements: Elements, chains: Collection[str]) -> Elements:
