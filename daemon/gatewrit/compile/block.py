@@ -223,7 +223,7 @@ class _Drawn:
         family = self.block.family
         first = keys_of(entries.first.addresses(family))
         last = keys_of(entries.last.addresses(family)) if interval else first
-        size = None if interval else _size_for(len(entries))
+        size = None if interval else size_for(len(entries))
         spec = SetSpec(name, (self._key,), interval=interval, verdicts=verdicts, size=size)
         said: tuple[Verdict, ...] = ()
         label = np.zeros(len(entries), np.int32)
@@ -246,12 +246,13 @@ class _Drawn:
         if _parts(entries, self.block, low) > min(len(entries) * 1.25, _OCCUPIED * 2.0 ** (low - self.block.length)):
             return None
         keys = _occupied(entries, self.block, low)
-        spec = SetSpec(f"{self.chain}.guard", (self._key,), False, False, size=_size_for(len(keys)))
+        spec = SetSpec(f"{self.chain}.guard", (self._key,), False, False, size=size_for(len(keys)))
         name = self.draft.add_set(spec, Elements(self._key.length, keys, keys, np.zeros(len(keys), np.int32)))
         return Rule((InSet(self._masked(low), name, inverted=True), usual), "nothing else there")
 
 
-def _size_for(count: int) -> int:
+def size_for(count: int) -> int:
+    """Give the size of a hash: with one, the kernel takes its fixed table, which is asked and filled faster."""
     return 1 << max(0, count - 1).bit_length()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.compile.block import Block, Target, add_block
+from gatewrit.compile.block import Block, Target, add_block, size_for
 from gatewrit.compile.cells import KEYS
 from gatewrit.compile.prefixes import WIDTHS
 from gatewrit.compile.segments import coalesce
@@ -104,7 +104,8 @@ def _looked_up(
         draft.add_set(SetSpec(name, (key,), interval=True, verdicts=True), Elements.of(key.length, found))
         return Rule((ByMap((field,), name),)), known
     rows = [(first, first, way) for first, _, way in found]
-    draft.add_set(SetSpec(name, (key,), interval=False, verdicts=True), Elements.of(key.length, rows))
+    spec = SetSpec(name, (key,), interval=False, verdicts=True, size=size_for(len(rows)))
+    draft.add_set(spec, Elements.of(key.length, rows))
     masked = (Masked(field, length),) if length < WIDTHS[ranges.family] else (field,)
     return Rule((ByMap(masked, name),)), known
 
