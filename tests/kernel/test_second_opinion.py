@@ -185,7 +185,7 @@ def test_any_script_of_ours_means_to_nft_what_it_means_to_us(namespace: Namespac
 @pytest.mark.parametrize(
     "meddling",
     [
-        "flush chain inet gatewrit judge-to",
+        "flush chain inet gatewrit to.ports",
         "insert rule inet gatewrit forward accept",
         "add rule inet gatewrit refuse ct state new counter",
         "add chain inet gatewrit mine",
@@ -194,7 +194,7 @@ def test_any_script_of_ours_means_to_nft_what_it_means_to_us(namespace: Namespac
         "add quota inet gatewrit mine over 10 mbytes",
         "add chain inet gatewrit forward { policy drop; }",
         "add table inet gatewrit { flags dormant; }",
-        "delete element inet gatewrit to.ports { tcp . 3101 }",
+        "flush map inet gatewrit to4",
         "delete table inet gatewrit",
     ],
 )

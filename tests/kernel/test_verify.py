@@ -140,7 +140,7 @@ FAULTS = [
         "a-reject",
     ),
     ("a rule that counts no more", ladder("low", BEFORE, "< 2000 goto refuse"), "missing", "a-reject"),
-    ("a chain emptied", ["flush chain inet gatewrit judge-to"], "missing", "a-reject"),
+    ("a chain emptied", ["flush chain inet gatewrit to.ports"], "missing", "a-reject"),
     ("a base chain emptied", ["flush chain inet gatewrit forward"], "missing", "c-both"),
     ("everything accepted first", ["insert rule inet gatewrit forward accept"], "missing", "b-drop"),
     ("everything dropped at last", ["add rule inet gatewrit forward drop"], "excess", None),

@@ -110,7 +110,7 @@ TAMPERING = {
     "an element deleted": "delete element inet gatewrit to4 { 203.0.1.0/24 }\n",
     "an element added": "add element inet gatewrit to4 { 9.9.9.0/24 : drop }\n",
     "a foreign rule": "add rule inet gatewrit forward counter accept\n",
-    "a foreign rule in front": "insert rule inet gatewrit judge-to accept\n",
+    "a foreign rule in front": "insert rule inet gatewrit forward accept\n",
     "a foreign chain": "add chain inet gatewrit mine { type filter hook input priority 0; policy drop; }\n",
     "a foreign set": "add set inet gatewrit mine { type mark; flags timeout; }\n",
     "a base chain gone": "flush chain inet gatewrit forward\ndelete chain inet gatewrit forward\n",

@@ -157,7 +157,7 @@ def test_a_million_hosts_are_one_hash_behind_one_map(family: Family) -> None:
     assert len(block.rules) == 1
     (asked,) = [part for part in block.rules[0].statements if isinstance(part, InSet)]
     assert not isinstance(asked.key[0], Masked)
-    (entry,) = [part for part in compiled.ruleset.chains["judge-to"].rules[0].statements if isinstance(part, ByMap)]
+    (entry,) = [part for part in compiled.ruleset.chains["forward"].rules[0].statements if isinstance(part, ByMap)]
     assert isinstance(entry.key[0], Masked)
 
 

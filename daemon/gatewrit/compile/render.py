@@ -84,9 +84,15 @@ def compile_policies(  # noqa: PLR0913, PLR0917 - what the gateway is, besides t
     judged = [end for end in (FROM, FROM_EARLY, TO) if end in needed and judge(draft, end, spans)]
     chains: dict[str, Chain] = {}
     for hook in hooks:
-        jumps = tuple(Rule((Verdict("jump", end.entry),)) for end in _HOOK_ENDS[hook] if end in judged)
-        spared = tuple(_spared(draft, hook, around)) if jumps else ()
-        chains[hook] = Chain(hook, (*spared, *jumps), Hook(hook, priority))
+        ends = [end for end in _HOOK_ENDS[hook] if end in judged]
+        rules = tuple(Rule((Verdict("jump", end.entry),)) for end in ends)
+        if judged == [TO]:
+            # Where nobody judges the other end, all stands on the hook itself, and every packet is spared a jump.
+            rules = tuple(rule for end in ends for rule in draft.chains[end.entry].rules)
+        spared = tuple(_spared(draft, hook, around)) if ends else ()
+        chains[hook] = Chain(hook, (*spared, *rules), Hook(hook, priority))
+    if judged == [TO]:
+        del draft.chains[TO.entry]
     # Callees were drafted before their callers; a reader wants them the other way round.
     chains.update(reversed(draft.chains.items()))
     counters = {name: Counter(name, label(ids)) for name, ids in sorted(draft.counters.items())}
