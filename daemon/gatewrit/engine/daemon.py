@@ -307,8 +307,9 @@ class Daemon:
     async def _settle(self, intake: Intake, faults: tuple[Fault, ...]) -> Outcome:
         """Enforce what was read and decided, and keep it as last good."""
         first, before = self._standing.intake is None, self._kept
-        changed = await self._take_over(intake, "reload")
+        # What was prepared for it is what it wants; whatever else was goes.
         self._enforcer.forget_coming()
+        changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())

@@ -7,7 +7,8 @@ one takes 57 µs. Each is pinned byte by byte in tests/unit/test_messages.py.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel import codec, expressions, wire
@@ -205,6 +206,7 @@ class Answers:
     objects: tuple[bytes, ...] = ()
     flowtables: tuple[bytes, ...] = ()
     elements: Mapping[str, tuple[bytes, ...]] | None = None
+    handles: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 #: Rules by what the kernel said of them: ten thousand orders' rules are decoded once, not at each look.
@@ -236,18 +238,20 @@ def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | Non
             foreign.append(chain)
         else:
             chains[chain.name] = chain
-    sets = {}
-    handles = set_handles(answers.sets)
-    for parts in filter(_ours, map(wire.attributes, answers.sets)):
+    sets: dict[str, Set] = {}
+    asked = answers.elements or {}
+    if known is not None:
+        sets = {name: known.sets[name] for name in answers.handles if name not in asked}
+    for parts in filter(_ours, map(wire.attributes, answers.sets)) if len(sets) < len(answers.handles) else ():
         name = wire.text(parts[2])
-        asked = answers.elements or {}
-        found = known.sets[name] if known is not None and name not in asked else decode_set(parts, asked.get(name, ()))
+        found = sets.get(name) or decode_set(parts, asked.get(name, ()))
         if found is None:
             foreign.append(f"set {name}")
         else:
             sets[name] = found
     counters = {each.name: each for each in map(decode_counter, answers.objects) if each is not None}
-    return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, tuple(sorted(foreign)), handles)
+    unknown = tuple(sorted(foreign))
+    return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, unknown, answers.handles)
 
 
 def set_handles(payloads: Iterable[bytes]) -> dict[str, int]:

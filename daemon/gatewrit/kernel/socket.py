@@ -295,6 +295,7 @@ class NftSocket:
             objects,
             await self._dump(messages.GETFLOWTABLE),
             {name: await self._dump(messages.GETSETELEM, name) for name in names},
+            handles,
         )
 
 
