@@ -62,12 +62,17 @@ class Table:
 
 
 class FakeKernel:
-    """Behaves like `NftSocket` with one network namespace behind it."""
+    """Behaves like `NftSocket` with one network namespace behind it.
+
+    `refusals` are the error codes of the next commits, 0 for one that is taken. With more than `memory` elements it has
+    no memory left.
+    """
 
     def __init__(self) -> None:
         self.table: Table | None = None
         self.now = 1
         self.refusals: list[int] = []
+        self.memory = 1 << 62
         self._handles = count(1)
 
     @property
@@ -92,8 +97,8 @@ class FakeKernel:
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         if not transaction:
             return
-        if self.refusals:
-            raise KernelError(self.refusals.pop(0), "commit a transaction")
+        if self.refusals and (code := self.refusals.pop(0)):
+            raise KernelError(code, "commit a transaction")
         if generation is not None and generation != self.now:
             raise KernelError(errno.ERESTART, "commit a transaction")
         draft = copy.deepcopy(self.table)
@@ -101,6 +106,7 @@ class FakeKernel:
             draft = self._do(draft, operation)
         if draft is not None:
             _check_references(draft)
+            _must(sum(len(each.elements) for each in draft.sets.values()) <= self.memory, errno.ENOMEM)
         self.table = draft
         self.now += 1
 

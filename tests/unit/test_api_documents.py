@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gatewrit.api.documents import encode, instant, policies_document, policy_item, status_document
-from gatewrit.engine.snapshot import Histogram, PolicyState, observed
+from gatewrit.engine.snapshot import Histogram, PolicyState, Progress, observed
 from unit.api_samples import DEGRADED, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD
 
 SHUTDOWN_ITEM = {
@@ -93,6 +93,7 @@ STATUS = {
         "out_of_scope": 0,
     },
     "problems": [PROBLEM],
+    "progress": None,
 }
 
 
@@ -112,6 +113,16 @@ def test_what_has_not_come_about_is_null() -> None:
         "applied_at": None,
         "verified_at": None,
         "segments": {"ipv4": 0, "ipv6": 0},
+    }
+
+
+def test_what_is_under_way_is_told() -> None:
+    busy = replace(STARTING, progress=Progress("preparing set elements in the kernel", 3, 7, NOW - 4))
+    assert status_document(busy, NOW)["progress"] == {
+        "activity": "preparing set elements in the kernel",
+        "done": 3,
+        "total": 7,
+        "since": "2016-01-05T11:59:56Z",
     }
 
 

@@ -17,7 +17,7 @@ from gatewrit.engine.snapshot import PolicyState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.engine.snapshot import PolicyView, Problem, RulesetView, Snapshot
+    from gatewrit.engine.snapshot import PolicyView, Problem, Progress, RulesetView, Snapshot
     from gatewrit.policy.model import Effective, Instant, Order
 
 #: A JSON object; its fields are pinned by tests written from the contract.
@@ -56,6 +56,7 @@ def standing_document(snapshot: Snapshot) -> Document:
         "ruleset": _ruleset(snapshot.ruleset),
         "policies": counts,
         "problems": [problem_document(problem) for problem in snapshot.problems],
+        "progress": None if snapshot.progress is None else progress_document(snapshot.progress),
     }
 
 
@@ -115,6 +116,16 @@ def problem_document(problem: Problem) -> Document:
         "action": problem.action,
         "since": instant(problem.since),
         "place": problem.place,
+    }
+
+
+def progress_document(progress: Progress) -> Document:
+    """Return what is under way; a `total` of 0 means that nobody knows how much there is to do."""
+    return {
+        "activity": progress.activity,
+        "done": progress.done,
+        "total": progress.total,
+        "since": instant(progress.since),
     }
 
 

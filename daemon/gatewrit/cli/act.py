@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatewrit.api import client
-from gatewrit.cli import log
+from gatewrit.api.documents import progress_document
+from gatewrit.cli import log, waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, account, print_json, run, verb
 from gatewrit.cli.service import config, outcome_json, serve
 from gatewrit.engine import memory
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from gatewrit.settings import Settings
 
+#: Seconds that a look at how far a reload is may take.
+_PATIENCE = 30.0
+
 
 @verb("gatewrit run --config /etc/gatewrit/gatewrit.yaml", prints_json=False)
 def run_(settings: Settings) -> int:
@@ -40,7 +44,7 @@ def run_(settings: Settings) -> int:
 @verb("gatewrit reload && gatewrit status")
 def reload(settings: Settings, *, as_json: bool) -> int:
     """Have the running daemon read everything again, and wait for the outcome."""
-    return _tell(run(client.call(settings.runtime, "reload")), as_json=as_json)
+    return _tell(run(_ask(settings, "reload")), as_json=as_json)
 
 
 @verb("gatewrit plan; gatewrit apply")
@@ -51,7 +55,7 @@ def apply(settings: Settings, *, as_json: bool) -> int:
 
 async def _apply(settings: Settings) -> Mapping[str, Any]:
     try:
-        return await client.call(settings.runtime, "apply")
+        return await _ask(settings, "apply")
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
@@ -59,7 +63,22 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             name, uid = account()
             daemon.chronicle.asked(uid, name)
-            return outcome_json(await daemon.once())
+
+            async def progress() -> Mapping[str, Any] | None:
+                found = daemon.snapshot().progress
+                return None if found is None else progress_document(found)
+
+            return outcome_json(await waiting.shown(daemon.once(), progress))
+
+
+async def _ask(settings: Settings, verb: str) -> Mapping[str, Any]:
+    """Have the running daemon do it, and show how far it is."""
+
+    async def progress() -> Mapping[str, Any] | None:
+        status: Mapping[str, Any] = (await client.call(settings.runtime, "status", within=_PATIENCE))["status"]
+        return status.get("progress")
+
+    return await waiting.shown(client.call(settings.runtime, verb), progress)
 
 
 def _tell(outcome: Mapping[str, Any], *, as_json: bool) -> int:

@@ -103,6 +103,8 @@ class Daemon:
         self._next: int | None = None
         #: What was read and decided, and waits until the kernel is prepared for it.
         self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
+        #: What the kernel last confirmed; something else counts while it refuses that.
+        self._in_force: Intake | None = None
         #: When the files were last begun to be read, by the event loop's clock: what changed before that was seen.
         self._read_at = -inf
         self._progress: Progress | None = None
@@ -296,7 +298,8 @@ class Daemon:
         await self._hand.settle(held, now)
         self._awaited = None
         self._enforcer.forget_coming()
-        small = without_bulk(intake, self._standing.intake) if patient else None
+        # Not beside what counts but what is in force: bulk that the kernel refuses mustn't keep others out for ever.
+        small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
             return await self._settle(intake, faults)
         # Whatever is small doesn't wait behind it.
@@ -379,7 +382,10 @@ class Daemon:
         if intake is None or request.verb in {"release", "forget"}:
             outcome = await self._reload()
         else:
-            changed = await self._take_over(intake, "by hand")
+            small = without_bulk(intake, self._in_force) if self._enforcer.failure is not None else None
+            changed = await self._take_over(small or intake, "by hand")
+            if small is not None:
+                self._awaited = intake, tuple(finding.fault for finding in intake.findings)
             self._publish()
             outcome = self._outcome(changed, ())
         if forget:
@@ -395,6 +401,7 @@ class Daemon:
         done = await self._enforcer.enforce(cause, self._enforcing)
         took = self._clock.monotonic() - began
         if done is not None:
+            self._in_force = self._standing.intake
             await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
             if await self._tally.settle(self._enforcer.compiled.counters, done):
                 self._enforcer.swept()

@@ -1,0 +1,98 @@
+"""What a person sees while a reload takes its time, and what a program doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gatewrit.api.client import LostError
+from gatewrit.cli import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Terminal(io.StringIO):
+    """Standard error as a person has it, or as a pipe."""
+
+    def __init__(self, *, person: bool) -> None:
+        super().__init__()
+        self.person = person
+
+    def isatty(self) -> bool:
+        return self.person
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_SILENT", 0.01)
+    monkeypatch.setattr(waiting, "_BETWEEN", 0.001)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+class Reload:
+    """Work that ends once it was asked often enough how far it is."""
+
+    def __init__(self, answers: list[Mapping[str, Any] | Exception | None]) -> None:
+        self.answers = answers
+        self.asked = 0
+        self.ready = asyncio.Event()
+
+    async def work(self) -> str:
+        await self.ready.wait()
+        return "done"
+
+    async def progress(self) -> Mapping[str, Any] | None:
+        answer = self.answers[self.asked]
+        self.asked += 1
+        if self.asked == len(self.answers):
+            self.ready.set()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def far(done: int, total: int) -> Mapping[str, Any]:
+    return {"activity": "preparing \x1b[31mset elements", "done": done, "total": total, "since": "2016-01-05T12:00:00Z"}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_person_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(person=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    reload = Reload([None, far(0, 0), LostError("it may hang"), far(120_000, 300_000), None])
+    assert await waiting.shown(reload.work(), reload.progress) == "done"
+    seen = terminal.getvalue()
+    assert "waiting for the daemon" in seen
+    assert "120,000 of 300,000" in seen
+    # What comes over the socket doesn't steer the terminal.
+    assert "preparing \N{REPLACEMENT CHARACTER}[31mset elements" in seen
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_pipe_gets_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(person=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    reload = Reload([far(1, 2)])
+    asyncio.get_running_loop().call_later(0.05, reload.ready.set)
+    assert await waiting.shown(reload.work(), reload.progress) == "done"
+    assert (reload.asked, terminal.getvalue()) == (0, "")
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_is_quick_or_fails_is_told_without_a_word_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> None:
+        raise LostError("nobody there")
+
+    terminal = Terminal(person=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    reload = Reload([])
+    with pytest.raises(LostError, match="nobody there"):
+        await waiting.shown(fails(), reload.progress)
+    assert terminal.getvalue() == ""
