@@ -5,6 +5,8 @@
     ip daddr & 255.255.255.240 vmap @to4.206.0.0.0/7.28             few entries each of many verdicts
     ip daddr vmap @to4.206.0.0.0/7.rest                             what is no prefix, and lengths that are rare
 
+(a verdict with very many of these: `ip daddr @to4.206.0.0.0/7.rest.91b4435a8a goto to4.91b4435a8a`).
+
 Ranges become prefixes, and those of one length a hash that is asked by the masked address: loaded and asked in a
 fraction of what intervals cost. A verdict with very many entries gets sets of its own, since the kernel walks all
 elements of verdict maps whenever one is added. Where the ranges leave only holes, the holes stand in the sets, and
@@ -28,6 +30,8 @@ from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import ByMap, Chain, InSet, Masked, Rule, SetSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from gatewrit.compile.cells import Draft
@@ -145,11 +149,11 @@ class _Drawn:
         pieces = _Entries(cut.start, _ends_of(cut.start, cut.length), parts.label[cut.index])
         hashes, left = self._hashes(pieces, cut.length)
         rest = _joined(parts.take(ragged), left).in_order()
-        found = [self._ask(each) for each in hashes]
-        if len(rest):
-            found.append(Rule((ByMap((self.field,), self._add_rest(rest)),)))
-        weight = len(hashes) + np.log2(len(rest) + 1) / _STEPS
-        guard = self._guard(parts.in_order(), usual) if weight > 2.5 else None
+        if len(rest) > len(parts) // 8 and _weight(len(hashes), len(rest)) > _weight(0, len(parts)):
+            # Where a good part has to be asked for among intervals anyway, all of it is.
+            hashes, rest = [], parts.in_order()
+        found = [*(self._ask(each) for each in hashes), *self._ask_rest(rest)]
+        guard = self._guard(parts.in_order(), usual) if _weight(len(hashes), len(rest)) > 2.5 else None
         return [*([guard] if guard else []), *found, *([Rule((usual,))] if usual.kind != "return" else [])]
 
     def _verdict(self, label: int) -> Verdict:
@@ -215,8 +219,20 @@ class _Drawn:
         name += f".{_last_part(each.verdict)}"
         return Rule((InSet(key, self._add(name, each.entries, verdicts=False, interval=False)), each.verdict))
 
-    def _add_rest(self, rest: _Entries) -> str:
-        return self._add(f"{self.chain}.rest", rest, verdicts=True, interval=True)
+    def _ask_rest(self, rest: _Entries) -> Iterator[Rule]:
+        """Add the intervals, and give the rules that ask them: those of a verdict with very many are a set."""
+        alone = np.array([each.bulk for each in self.targets] + [False], np.bool_)
+        often = int(np.bincount(rest.label, minlength=len(alone)).argmax()) if len(rest) else 0
+        single = rest.label == (often if alone[often] else -1)
+        if single.any():
+            verdict = self._verdict(often)
+            name = f"{self.chain}.rest.{_last_part(verdict)}"
+            yield Rule(
+                (InSet((self.field,), self._add(name, rest.take(single), verdicts=False, interval=True)), verdict)
+            )
+        if not single.all():
+            name = self._add(f"{self.chain}.rest", rest.take(~single), verdicts=True, interval=True)
+            yield Rule((ByMap((self.field,), name),))
 
     def _add(self, name: str, entries: _Entries, *, verdicts: bool, interval: bool) -> str:
         """Add a set of sorted entries; a hash is as large as the next power of two."""
@@ -249,6 +265,11 @@ class _Drawn:
         spec = SetSpec(f"{self.chain}.guard", (self._key,), False, False, size=size_for(len(keys)))
         name = self.draft.add_set(spec, Elements(self._key.length, keys, keys, np.zeros(len(keys), np.int32)))
         return Rule((InSet(self._masked(low), name, inverted=True), usual), "nothing else there")
+
+
+def _weight(hashes: int, intervals: int) -> float:
+    """Give what look-ups cost a packet that meets all of them, a hash being one."""
+    return hashes + float(np.log2(intervals + 1)) / _STEPS
 
 
 def size_for(count: int) -> int:
