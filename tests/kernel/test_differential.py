@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import time
 from collections import Counter
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -20,34 +22,47 @@ from hypothesis import strategies as st
 
 from lab.topology import GI, GN
 from support import madeup
+from support.filler import filler
+from support.gateway import NFT
 from support.reading import Seen, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab import Lab, Packet
+    from support.filler import Filler
     from support.gateway import Gateway
 
 NAMES = ("order-a", "order-b", "order-c", "order-d")
-#: Policy sets for each hook in a normal run, and packets for each set.
-SETS, PACKETS = 30, 160
+#: Policy sets for each hook in a normal run, alone and among thousands; and packets for each set.
+SETS, PACKETS = 15, 160
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
 
 
 class Arena:
     """A running gateway that gets one set of orders after the other; each is a revision of the same four."""
 
-    def __init__(self, lab: Lab, gateway: Gateway, hook: str) -> None:
+    def __init__(self, lab: Lab, gateway: Gateway, hook: str, filler: Filler | None) -> None:
         self.lab = lab
         self.gateway = gateway
         self.hook = hook
+        self.filler = filler
         self.counted: Counter[str] = Counter()
         self.sets = self.packets = 0
         self.verdicts: Counter[str] = Counter()
 
+    def fill(self) -> None:
+        """Put the orders over thousands of prefixes into place, there to stay."""
+        for said in self.filler.policies if self.filler else ():
+            name = said["policy"]
+            self.gateway.write(f"services/{name}.txt", "\n".join(self.filler.lists[name]) + "\n")
+            self.gateway.write(f"services/{name}.yaml", json.dumps(self.filler.written(name)))
+            self.gateway.write(f"{name}.yaml", json.dumps(said))
+
     def order(self, policies: Sequence[dict[str, Any]], services: dict[str, dict[str, Any]]) -> None:
         """Put all of them into place, and have them enforced."""
-        stale = {path.stem for path in self.gateway.services.glob("*.yaml")} - services.keys()
+        lasting = self.filler.services.keys() if self.filler else set()
+        stale = {path.stem for path in self.gateway.services.glob("*.yaml")} - services.keys() - lasting
         for name, said in services.items():
             self.gateway.write(f"services/{name}.yaml", json.dumps(said))
         for said in policies:
@@ -62,6 +77,8 @@ class Arena:
         self, policies: Sequence[dict[str, Any]], services: dict[str, dict[str, Any]], sent: Sequence[Packet]
     ) -> None:
         """Send packets both ways, and compare verdicts and counters with the reading."""
+        if self.filler is not None:
+            policies, services = [*policies, *self.filler.policies], {**services, **self.filler.services}
         expected: Counter[str] = Counter()
         wrong = []
         for way, back in (
@@ -83,6 +100,19 @@ class Arena:
         self.sets += 1
         self.packets += len(sent)
 
+    def blocks(self) -> dict[str, list[IPv4Network]]:
+        """Give the blocks of each look-up, those of IPv4 as networks; checks that each kind of set is there."""
+        listing = self.lab.gateway.check([NFT, "-t", "list", "ruleset"])
+        found: dict[str, list[IPv4Network]] = {}
+        for look_up, block in _BLOCK.findall(listing):
+            found.setdefault(look_up, []).extend([IPv4Network(block)] if "." in block else [])
+        for kind in (r"\.guard", r"\.rest", r"\.\d+", r"\.\d+\.[0-9a-f]{10}"):
+            assert re.search(rf"(set|map) to[46](\.any-port)?\.\S+/\d+{kind} \{{", listing), kind
+        return found
+
+
+_BLOCK = re.compile(r"chain ((?:to|from)[46](?:\.any-port)?)\.(\S+/\d+) \{")
+
 
 def seen(packet: Packet, hook: str) -> Seen:
     """Give a packet as the gateway sees it at a hook; before it is routed nothing goes out by an interface yet."""
@@ -102,11 +132,14 @@ def seen(packet: Packet, hook: str) -> Seen:
     )
 
 
-@pytest.fixture(params=["forward", "prerouting"])
+@pytest.fixture(params=itertools.product(["forward", "prerouting"], ["alone", "among thousands"]), ids="-".join)
 def arena(lab: Lab, gateway: Gateway, request: pytest.FixtureRequest) -> Arena:
-    gateway.set(nat64=[madeup.NAT64], hooks=[request.param])
+    hook, among = request.param
+    gateway.set(nat64=[madeup.NAT64], hooks=[hook])
+    arena = Arena(lab, gateway, hook, None if among == "alone" else filler())
+    arena.fill()
     gateway.start()
-    return Arena(lab, gateway, request.param)
+    return arena
 
 
 @st.composite
@@ -133,17 +166,31 @@ def test_real_packets_fare_as_the_yaml_says(arena: Arena) -> None:
     def compare(data: st.DataObject) -> None:
         policies, services = data.draw(orders(next(revisions)))
         dice = Random(data.draw(st.integers(0, 2**32)))  # noqa: S311 - no secret
-        sent = madeup.packets(dice, services.values(), PACKETS)
+        near = [*services.values(), *([arena.filler.some(dice, 40)] if arena.filler else [])]
+        sent = madeup.packets(dice, near, PACKETS)
         arena.order(policies, services)
         arena.compare(policies, services, sent)
 
-    # Half of the time for each hook.
-    deadline = time.monotonic() + SECONDS / 2
+    # The same time for each hook, alone and among thousands.
+    deadline = time.monotonic() + SECONDS / 4
     compare()
     while time.monotonic() < deadline:
         compare()
+    if arena.filler is not None:
+        in_blocks(arena.blocks())
     met = dict(arena.verdicts)
     print(f"\n{arena.hook}: {arena.sets} sets of orders, {arena.packets} packets, none judged otherwise: {met}")  # noqa: T201
     assert arena.packets == arena.sets * PACKETS
     # Each fate was met often enough to mean something.
     assert all(arena.verdicts[fate] > arena.packets / 1000 for fate in ("REACHED", "RESET", "PROHIBITED", "SILENT"))
+
+
+def in_blocks(found: dict[str, list[IPv4Network]]) -> None:
+    """Check that whatever address was probed, at whichever end, was looked up in a block, or is one that is full."""
+    assert found.keys() == {f"{end}{each}{kind}" for end in ("to", "from") for each in (4, 6) for kind in KINDS}
+    for look_up, blocks in found.items():
+        for base in madeup.SERVICES[4] if "4" in look_up else []:
+            assert any(base in block for block in blocks), (look_up, base)
+
+
+KINDS = ("", ".any-port")

@@ -106,8 +106,14 @@ def _packet(dice: Random, endpoint: dict[str, Any]) -> Packet:
 def _far(dice: Random, entry: str) -> Any:
     first, _, last = entry.partition("-")
     address = ip_address(dice.choice([first, last or first])) + dice.choice([-1, 0, 0, 0, 1])
-    # Beyond the neighbourhoods there are addresses that no kernel routes.
-    return address if _near(address, SERVICES) else ip_address(first)
+    # Beyond the outermost neighbourhoods there are addresses that no kernel routes.
+    return address if routed(address) else ip_address(first)
+
+
+def routed(address: Any) -> bool:
+    """Whether a kernel routes it: unicast, and global where it is IPv6."""
+    number = int(address)
+    return 1 << 24 <= number < 224 << 24 if address.version == 4 else number >> 125 == 1
 
 
 def _transport(dice: Random, said: str) -> tuple[str | int, int]:

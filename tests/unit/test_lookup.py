@@ -72,6 +72,10 @@ KINDS: dict[str, Callable[[random.Random, Family, int], Pairs]] = {
     "neighbours": lambda _dice, _family, count: [(5000 + 2 * at, 5000 + 2 * at) for at in range(count)],
     "holes": holes,
     "odd": odd,
+    "a few wide ones": lambda dice, family, count: [
+        *mixed(dice, family, count, (WIDTHS[family], WIDTHS[family])),
+        *mixed(dice, family, count // 400 + 3, (WIDTHS[family] // 2 - 4, WIDTHS[family] // 2)),
+    ],
     "all lengths": lambda dice, family, count: mixed(dice, family, count, (14, WIDTHS[family])),
 }
 

@@ -193,7 +193,8 @@ class _Drawn:
             # A few shorter ones go along with longer ones, cut: one look-up less, and no intervals.
             near = [to for to in chosen if kinds[to][0] > kinds[at][0] and kinds[to][1] in {0, kinds[at][1]}]
             to = min(near, key=lambda to: (kinds[to][0], -kinds[to][1]), default=None)
-            if to is not None and counts[at] << min(62, kinds[to][0] - kinds[at][0]) <= counts[to] // _ALONG:
+            # As Python's numbers: 2^64 pieces would be none at all in NumPy's.
+            if to is not None and int(counts[at]) << kinds[to][0] - kinds[at][0] <= counts[to] // _ALONG:
                 parts[to].append(_cut(mine[at], kinds[at][0], kinds[to][0]))
             else:
                 left.append(at)
