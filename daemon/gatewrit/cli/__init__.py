@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from gatewrit.cli import act, explain, hand, journal, look, prove  # noqa: F401 - each adds its verbs
 from gatewrit.cli.app import WRONG_USAGE, Quit, app
 
 

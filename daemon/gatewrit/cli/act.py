@@ -1,4 +1,4 @@
-"""The verbs that change what is enforced: run, reload, apply, remove."""
+"""The verbs that enforce and lift by themselves: run, apply, remove."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 from gatewrit.api import client
 from gatewrit.api.documents import progress_document
 from gatewrit.cli import log, waiting
-from gatewrit.cli.app import FAILED, FINE, REFUSED, account, print_json, run, verb
+from gatewrit.cli.app import FAILED, FINE, account, print_json, run, verb
+from gatewrit.cli.ask import ask, tell
 from gatewrit.cli.service import config, outcome_json, serve
 from gatewrit.engine import memory
 from gatewrit.engine.claim import claim
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from gatewrit.settings import Settings
 
-#: Seconds that a look at how far a reload is may take.
-_PATIENCE = 30.0
-
 
 @verb("gatewrit run --config /etc/gatewrit/gatewrit.yaml", prints_json=False)
 def run_(settings: Settings) -> int:
@@ -41,21 +39,15 @@ def run_(settings: Settings) -> int:
     return FINE if run(serve(settings)) else FAILED
 
 
-@verb("gatewrit reload && gatewrit status")
-def reload(settings: Settings, *, as_json: bool) -> int:
-    """Have the running daemon read everything again, and wait for the outcome."""
-    return _tell(run(_ask(settings, "reload")), as_json=as_json)
-
-
 @verb("gatewrit plan; gatewrit apply")
 def apply(settings: Settings, *, as_json: bool) -> int:
     """Enforce the policies now: through the running daemon, or once without one."""
-    return _tell(run(_apply(settings)), as_json=as_json)
+    return tell(run(_apply(settings)), as_json=as_json)
 
 
 async def _apply(settings: Settings) -> Mapping[str, Any]:
     try:
-        return await _ask(settings, "apply")
+        return await ask(settings, "apply")
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
@@ -69,30 +61,6 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
                 return None if found is None else progress_document(found)
 
             return outcome_json(await waiting.shown(daemon.once(), progress))
-
-
-async def _ask(settings: Settings, verb: str) -> Mapping[str, Any]:
-    """Have the running daemon do it, and show how far it is."""
-
-    async def progress() -> Mapping[str, Any] | None:
-        status: Mapping[str, Any] = (await client.call(settings.runtime, "status", within=_PATIENCE))["status"]
-        return status.get("progress")
-
-    return await waiting.shown(client.call(settings.runtime, verb), progress)
-
-
-def _tell(outcome: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print an outcome, and give its exit code."""
-    if as_json:
-        print_json(outcome)
-    else:
-        for fault in outcome["faults"]:
-            place = f"{fault['file']}:{fault['line']}:{fault['column']}"
-            click.echo(f"{place}: {fault['code']}: {fault['message']}", err=True)
-        click.echo(outcome["sentence"])
-    if not outcome["ok"]:
-        return FAILED
-    return REFUSED if any(fault["severity"] == "error" for fault in outcome["faults"]) else FINE
 
 
 @verb("systemctl stop gatewrit && gatewrit remove")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import json
 import os
 import pwd
@@ -51,7 +52,36 @@ class Quit(click.ClickException):
         click.echo(f"gatewrit: {self.message}", err=True)
 
 
+#: Which module has which verbs. Each is loaded when one of its verbs is called: that of `run` takes a second.
+_MODULES = {
+    "act": ("apply", "remove", "run"),
+    "ask": ("reload", "status"),
+    "explain": ("explain",),
+    "hand": ("forget", "release", "resume", "suspend"),
+    "journal": ("log",),
+    "look": ("check", "plan", "render"),
+    "prove": ("verify",),
+}
+_VERBS = {name: module for module, names in _MODULES.items() for name in names}
+
+
+class _Verbs(click.Group):
+    """The verbs, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give all verbs there are."""
+        del ctx
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a verb; loading its module adds it here."""
+        if cmd_name in _VERBS:
+            importlib.import_module(f"gatewrit.cli.{_VERBS[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
+
+
 @click.group(
+    cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit: 0 fine, 1 failed or a bad answer, 2 refused input or a pending change, 64 wrong usage.",
 )

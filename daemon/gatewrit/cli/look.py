@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatewrit.api import client
-from gatewrit.cli import status_table
-from gatewrit.cli.app import FAILED, FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
+from gatewrit.cli.app import FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.acting import Local, acting, unseen, unseen_text
@@ -102,22 +100,6 @@ def _instant(text_: str) -> int:
         return parse_instant(text_).epoch
     except ValueError as error:
         raise click.UsageError(f"--at: {error}") from None
-
-
-@verb("gatewrit status --json | jq .enforcement")
-def status(settings: Settings, *, as_json: bool) -> int:
-    """Show what is blocked now, by whose order, and whether it holds.
-
-    Exits with 0 only if everything that is ordered is enforced.
-    """
-    answer = run(client.call(settings.runtime, "status", within=30))
-    shown = answer["status"]
-    if as_json:
-        print_json(shown)
-    else:
-        items = [{**item, "clocks": answer["clocks"].get(item["id"], {})} for item in answer["policies"]]
-        status_table.show(shown, items, status_table.console())
-    return FINE if shown["enforcement"] == "in_sync" else FAILED
 
 
 @verb("gatewrit plan --verbose")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatewrit.compile.rows import meeting
+from gatewrit.compile.rows import meeting, meets
 from gatewrit.compile.segments import subtract
-from gatewrit.compile.spans import intersect, meets, merge
+from gatewrit.compile.spans import intersect, merge
 from gatewrit.policy.model import Action, Direction, Transport
 from gatewrit.policy.ranges import Span, span_text
 from gatewrit.policy.values import WITH_PORTS

@@ -15,9 +15,9 @@ import numpy as np
 
 from gatewrit.compile.nat64 import translated, translated_service
 from gatewrit.compile.overlap import FAMILIES, SHOWN, Atlas, listed, meetings, texts
-from gatewrit.compile.rows import Touching, meeting
+from gatewrit.compile.rows import Touching, meeting, meets
 from gatewrit.compile.segments import subtract
-from gatewrit.compile.spans import intersect, meets, merge
+from gatewrit.compile.spans import intersect, merge
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.model import Action, Direction, Place, State
 from gatewrit.policy.ranges import Span, span_text, to_ranges

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from gatewrit.compile.spans import meets as exactly
 from gatewrit.compile.spans import merge
 
 if TYPE_CHECKING:
@@ -36,15 +37,11 @@ def meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
     if not len(first) or not len(spans):
         return np.zeros(len(first), np.bool_)
     if len(first) < _MANY_ROWS:
-        return _meets(first, last, spans)
+        return exactly(first, last, spans)
     found = _may_meet(first, last, spans)
     near = np.flatnonzero(found)
-    found[near] = _meets(first[near], last[near], spans)
+    found[near] = exactly(first[near], last[near], spans)
     return found
-
-
-def _meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
-    return np.searchsorted(spans.last, first, "left") < np.searchsorted(spans.first, last, "right")
 
 
 def _may_meet(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
