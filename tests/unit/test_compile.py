@@ -322,6 +322,18 @@ def test_a_lapsed_or_lifted_policy_leaves_nothing_behind() -> None:
     assert not compiled.ruleset.counters
 
 
+@pytest.mark.parametrize("whole", ["0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"])
+def test_two_who_block_every_address_do(whole: str) -> None:
+    made = [simple(name, [whole], [Transport(TCP, 25, 25)]) for name in ("a", "b")]
+    compiled = compile_policies(made, 1500, ("forward",), -10)
+    family: Family = 6 if ":" in whole else 4
+    assert compiled.segments[family] == 1
+    actual = load(compiled)
+    for address in (0, TOPS[family] // 2, TOPS[family]):
+        packet = Packet(family, 1, address, TCP, 4000, 25)
+        assert by_rules(actual, compiled.counters, packet, "forward", 2000).verdict == "drop"
+
+
 def test_comments_name_as_many_policies_as_fit() -> None:
     names = [f"a-rather-long-policy-name-{number:03}" for number in range(100)]
     assert label(names[:2]) == " ".join(names[:2])

@@ -7,17 +7,20 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewrit.compile import recut
+from gatewrit.compile import spans as algebra
+from gatewrit.compile.cells import Sizes
 from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.memo import Drawer, Memo
 from gatewrit.compile.recut import segmented
 from gatewrit.compile.render import compile_policies
-from gatewrit.compile.segments import segment
-from gatewrit.compile.spans import Places, intersect, meets, merge, met_by, unlike
+from gatewrit.compile.segments import segment, sweep
+from gatewrit.compile.spans import Places, Spans, Splice, intersect, meets, merge, met_by, unlike
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine.around import overlaps
 from gatewrit.kernel.text import script
@@ -26,6 +29,7 @@ from support.strategies import (
     INSTANTS,
     MASTERS,
     SIZES,
+    TOPS,
     addresses,
     policies,
     ranges,
@@ -37,12 +41,9 @@ from support.strategies import (
 from support.strategies import policy as policy_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from gatewrit.compile.cells import Sizes
     from gatewrit.compile.conflicts import Conflict
     from gatewrit.compile.render import Compiled
-    from gatewrit.compile.spans import Spans
+    from gatewrit.compile.segments import Segments
     from gatewrit.kernel.ruleset import Set
     from gatewrit.policy.model import Family
 
@@ -152,21 +153,50 @@ def test_segments_cut_again_are_those_cut_anew(family: Family, data: st.DataObje
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_one_who_has_everything_is_cut_too(family: Family) -> None:
+    everything = merge(family, [ranges_of(family, [(0, TOPS[family])])])
+    cut = sweep(family, everything.first, everything.last, np.zeros(1, np.intp))
+    assert rows_of(cut) == [(0, TOPS[family])]
+    assert cut.owners == ((0,),)
+
+
+@pytest.mark.parametrize("most", [0, 1000])
+@pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
-def test_addresses_are_found_where_bisection_finds_them(family: Family, data: st.DataObject) -> None:
+def test_arrays_are_spliced_as_lists_are(family: Family, most: int, data: st.DataObject) -> None:
+    rows = sorted(data.draw(st.sets(addresses(family), max_size=20)))
+    out = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1)))) if rows else []
+    kept = [each for at, each in enumerate(rows) if at not in out]
+    into = sorted(data.draw(st.sets(addresses(family), max_size=10)) - {*kept})
+    old, new = (ranges_of(family, [(each, each) for each in some]) for some in (rows, into))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(algebra, "_SLICES", most)
+        change = Splice(old.first, np.array(out, np.intp), new.first)
+        found = change.apply(old.first, new.first)
+    assert [low for low, _ in rows_of(Spans(family, found, found))] == sorted([*kept, *into])
+    assert found[change.at].tolist() == new.first.tolist()
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+def test_addresses_are_found_where_bisection_finds_them(family: Family, few: int, data: st.DataObject) -> None:
     among = sorted(data.draw(st.lists(addresses(family), max_size=30)))
     wanted = data.draw(st.lists(addresses(family), max_size=10))
     hay, needles = (ranges_of(family, [(each, each) for each in rows]).first for rows in (among, wanted))
     places = Places(hay)
-    assert places.find(needles).tolist() == [sum(each < one for each in among) for one in wanted]
-    assert places.find(needles, "right").tolist() == [sum(each <= one for each in among) for one in wanted]
+    with pytest.MonkeyPatch.context() as patch:
+        # Fewer than are worth taking halves apart for, or more.
+        patch.setattr(algebra, "_FEW", few)
+        assert places.find(needles).tolist() == [sum(each < one for each in among) for one in wanted]
+        assert places.find(needles, "right").tolist() == [sum(each <= one for each in among) for one in wanted]
 
 
-def rows_of(spans: Spans) -> list[tuple[int, int]]:
+def rows_of(some: Spans | Segments) -> list[tuple[int, int]]:
     def numbers(array: np.ndarray) -> list[int]:
-        return array.tolist() if spans.family == 4 else [(high << 64) + low for high, low in array.tolist()]
+        return array.tolist() if some.family == 4 else [(high << 64) + low for high, low in array.tolist()]
 
-    return list(zip(numbers(spans.first), numbers(spans.last), strict=True))
+    return list(zip(numbers(some.first), numbers(some.last), strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -191,6 +221,44 @@ def many(count: int, name: str = "big") -> Policy:
 
 def blocks(compiled: Compiled) -> dict[str, Set]:
     return {name: each for name, each in compiled.ruleset.sets.items() if name.startswith("to4.any-port.")}
+
+
+def wide(most: dict[int, int]) -> Policy:
+    listed = ranges_of(4, [(at << 8, (at << 8) + most.get(at, 1)) for at in range(3000)])
+    return policy_of("wide", services_of("s", [listed], [Transport(6)]))
+
+
+def test_a_block_that_differs_in_ends_or_verdicts_alone_is_another_one() -> None:
+    memo, sizes = Memo(), Sizes(plain=0, block=500, hashed=8, bulk=1000, ports=3)
+    plain, longer = wide({}), wide({1500: 3})
+    one, other = (simple("small", [f"0.0.{at}.0-0.0.{at}.1"], [Transport(6)]) for at in (3, 4))
+    for several in ([plain], [longer], [plain, one], [plain, other], [longer, other], [plain]):
+        with_it = compile_policies(several, 0, ("forward",), -10, sizes=sizes, memo=memo)
+        same(with_it, compile_policies(several, 0, ("forward",), -10, sizes=sizes))
+
+
+def test_who_comes_and_goes_is_judged_beside_those_who_were_there() -> None:
+    memo = Memo()
+    held = services_of("held", [ranges_of(4, [(1, 9)])], [Transport(6)])
+    holder = replace(simple("holder", ["10.0.0.1"], [Transport(6)]), must_continue={"held": held})
+    first, second = (simple(name, ["0.0.0.5"], [Transport(6)]) for name in ("first", "second"))
+    beside = replace(simple("first", ["0.0.1.5"], [Transport(6)]), id="first")
+    around = Surroundings(spared=(ranges_of(4, [(5, 5)]),))
+    for several, more in (
+        ([holder], None),
+        ([holder, first], 0),
+        ([holder, first, second], 1),
+        ([holder, beside, second], 0),
+        ([holder, beside], None),
+        ([beside, first], None),
+        ([holder, second], 0),
+    ):
+        assert [each.more for each in conflicts(several, 1500, memo)] == ([] if more is None else [more])
+        assert told(conflicts(several, 1500, memo)) == told(conflicts(several, 1500))
+        assert overlaps(several, around, memo) == overlaps(several, around)
+        assert [each.policy for each in overlaps(several, around, memo)] == [
+            each.id for each in several if each in (first, second)
+        ]
 
 
 def test_what_has_not_changed_is_the_same_object() -> None:

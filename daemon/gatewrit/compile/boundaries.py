@@ -61,9 +61,13 @@ def rank(family: Family, first: Addresses, last: Addresses) -> tuple[Positions, 
         low_after = last["lo"] + np.uint64(1)
         high_after = last["hi"] + (low_after == 0)
         high, low = np.concatenate([first["hi"], high_after]), np.concatenate([first["lo"], low_after])
-        order = _order(high, low, len(first) + np.flatnonzero((low_after == 0) & (high_after == 0)))
+        beyond = len(first) + np.flatnonzero((low_after == 0) & (high_after == 0))
+        order = _order(high, low, beyond)
         high, low = high[order], low[order]
         changes = _changes(low) | _changes(high)
+        if len(beyond):
+            # It looks like the first address, which may be the one boundary before it.
+            changes[-len(beyond)] = True
         positions = Positions(family, high[changes], low[changes])
     index = np.empty(len(order), np.intp)
     index[order] = np.cumsum(changes) - 1

@@ -57,7 +57,7 @@ REFUSE = "refuse"
 _TCP = 6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class End:
     """One end of a packet that policies judge, and where a packet carries it.
 
@@ -125,17 +125,19 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Added:
-    """Chains and sets that were drafted apart; what of them was there before is the same."""
+    """What was drafted apart, by name; what of it is there already is the same."""
 
-    chains: Mapping[str, Chain]
-    sets: Mapping[str, Set]
+    chains: tuple[tuple[str, Chain], ...]
+    sets: tuple[tuple[str, Set], ...]
+    counters: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(slots=True)
 class Draft:
     """The ruleset while it grows; one object is added once, whoever needs it.
 
-    `conditions` has the policies that don't mean every packet with the right address and port.
+    `conditions` has the policies that don't mean every packet with the right address and port; `ways` the cells that
+    were added, and the way to each.
     """
 
     now: int
@@ -146,6 +148,7 @@ class Draft:
     sets: dict[str, Set] = field(default_factory=dict)
     counters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     memo: Drawer = field(default_factory=Drawer)
+    ways: dict[tuple[End, Cell], Verdict] = field(default_factory=dict)
 
     def apart(self) -> Draft:
         """Give a draft for the same that has nothing yet: for what is to be told from the rest, and taken over then."""
@@ -153,13 +156,16 @@ class Draft:
 
     @property
     def added(self) -> Added:
-        """The chains and sets that there are."""
-        return Added(self.chains, self.sets)
+        """All that there is."""
+        return Added(tuple(self.chains.items()), tuple(self.sets.items()), tuple(self.counters.items()))
 
     def take_over(self, other: Added) -> None:
         """Add what was drafted apart: now, or the last time."""
         self.chains.update(other.chains)
-        self.sets.update(other.sets)
+        if other.sets:
+            self.sets.update(other.sets)
+        if other.counters:
+            self.counters.update(other.counters)
 
     def add_set(self, spec: SetSpec, elements: Elements) -> str:
         """Add a set or map; gives its name."""
@@ -216,9 +222,33 @@ def add_ladder(draft: Draft, end: End, ids: Cell) -> Verdict:
         return Verdict("return")
     name = f"{end.name}.{counter_name(ids)}"
     if name not in draft.chains:
-        rungs = ladder((draft.policies[policy] for policy in ids), draft.now)
-        draft.chains[name] = Chain(name, tuple(_rung(draft, end, rung) for rung in rungs), comment=label(ids))
+        key = "ladder", name, tuple([draft.policies[policy] for policy in ids])
+        known: _Ladder | None = draft.memo.known(key)
+        if known is None or not known.holds(draft.now):
+            known = _ladder(draft, end, name, ids)
+        draft.memo.put(key, known)
+        draft.take_over(known.made)
     return Verdict("goto", name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ladder:
+    """A ladder as it stands from one instant until before another (None: for ever), when its first rung is past."""
+
+    begin: int
+    end: int | None
+    made: Added
+
+    def holds(self, now: int) -> bool:
+        return self.begin <= now and (self.end is None or now < self.end)
+
+
+def _ladder(draft: Draft, end: End, name: str, ids: Cell) -> _Ladder:
+    apart = draft.apart()
+    rungs = ladder((draft.policies[policy] for policy in ids), draft.now)
+    rules = tuple(_rung(apart, end, rung) for rung in rungs)
+    apart.chains[name] = Chain(name, rules, comment=label(ids))
+    return _Ladder(draft.now, rungs[0].end if rungs else None, apart.added)
 
 
 def _rung(draft: Draft, end: End, rung: Rung) -> Rule:

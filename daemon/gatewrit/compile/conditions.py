@@ -77,8 +77,12 @@ def _digest(spans: Spans) -> str:
 
 def add_cell(draft: Draft, end: End, ids: Cell) -> Verdict:
     """Add what decides which of the policies that a packet's address and port meet mean it; give the way there."""
-    limited = tuple(policy for policy in ids if _named(draft, end, policy) is not None)
-    return _by_interface(draft, end, tuple(sorted({*ids} - {*limited})), limited, end.interfaces)
+    found = draft.ways.get((end, ids))
+    if found is None:
+        limited = tuple([policy for policy in ids if _named(draft, end, policy) is not None])
+        found = _by_interface(draft, end, tuple(sorted({*ids} - {*limited})), limited, end.interfaces)
+        draft.ways[end, ids] = found
+    return found
 
 
 def _named(draft: Draft, end: End, policy: str) -> tuple[str, ...] | None:

@@ -29,9 +29,12 @@ class PortRange:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dispatch:
-    """The cells of a segment. `ports` are disjoint and sorted; an empty `other` means: nobody."""
+    """The cells of a segment. `ports` are disjoint and sorted; an empty `other` means: nobody.
+
+    There are tens of thousands of them, which count by identity where something is kept for each.
+    """
 
     ports: tuple[tuple[PortRange, Cell], ...]
     protocols: tuple[tuple[int, Cell], ...]
@@ -41,6 +44,17 @@ class Dispatch:
     def cells(self) -> tuple[Cell, ...]:
         """Every cell that a packet can meet here."""
         return tuple({*(cell for _, cell in self.ports), *(cell for _, cell in self.protocols), self.other} - {()})
+
+    @property
+    def asked(self) -> list[Cell]:
+        """The cells in the order in which they are asked for: of ports, of protocols, of the rest."""
+        rest = [self.other] if self.other else []
+        return [*(cell for _, cell in self.ports), *(cell for _, cell in self.protocols), *rest]
+
+    @property
+    def policies(self) -> Cell:
+        """All policies in them."""
+        return tuple(sorted({policy for cell in self.cells for policy in cell}))
 
     @property
     def portless(self) -> Dispatch:

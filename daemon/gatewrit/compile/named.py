@@ -95,11 +95,13 @@ def count_segments(
         whole = {name: policy_spans(family, policy, memo) for name, policy in policies.items()}
         return len(segmented(memo, "whole", family, whole))
     segments = segmented(memo, end, family, spans)
-    names = [owner[0] for owner in spans]
+    return memo.get(("count", segments), partial(_count, segments, [owner[0] for owner in spans]))
+
+
+def _count(segments: Segments, names: list[str]) -> int:
+    if len(set(names)) == len(names):
+        # With one kind of transport each, other owners are other policies.
+        return len(segments)
     ids = [frozenset([names[at] for at in owners]) for owners in segments.owners]
-    return memo.get(("count", segments, tuple(ids)), partial(_count, segments, ids))
-
-
-def _count(segments: Segments, ids: list[frozenset[str]]) -> int:
     number = {each: at for at, each in enumerate(dict.fromkeys(ids))}
     return len(coalesce(segments, np.array([number[each] for each in ids], np.int64))[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from gatewrit.policy.model import Direction
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatewrit.compile.cells import Draft, End
+    from gatewrit.compile.cells import Added, Draft, End
     from gatewrit.compile.dispatch import Dispatch, PortRange
     from gatewrit.compile.memo import Drawer
     from gatewrit.compile.segments import Segments
@@ -97,6 +97,27 @@ def _gate(draft: Draft, end: End, ports: Sequence[PortRange]) -> list[Rule]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Dispatches:
+    """The dispatch of each group of segments; `known` has them by the group's owners, for when it is cut again."""
+
+    segments: Segments
+    each: tuple[Dispatch, ...]
+    known: Mapping[tuple[tuple[str, Transport], ...], Dispatch]
+
+    @classmethod
+    def of(cls, segments: Segments, owners: Sequence[tuple[str, Transport]], before: _Dispatches | None) -> Self:
+        """Work out those that weren't there before."""
+        sets = [tuple([owners[at] for at in group]) for group in segments.owners]
+        known = before.known if before else {}
+        found = {each: known.get(each) or dispatch(each) for each in sets}
+        return cls(segments, tuple([found[each] for each in sets]), found)
+
+
+def _portless(each: Dispatch) -> Dispatch:
+    return each.portless
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _View:
     """What one end of the packets of one family meets."""
 
@@ -110,10 +131,12 @@ class _View:
         """Cut the addresses that policies name at this end."""
         owners = {owner: each for owner, each in spans.items() if owner[2] in {end.name, Direction.BOTH}}
         segments = segmented(memo, end.name, family, owners)
-        named = [owner[:2] for owner in owners]
-        sets = [tuple([named[at] for at in group]) for group in segments.owners]
-        # What a set of owners comes to was worked out before, unless it is a new one.
-        return cls(end, family, segments, tuple(memo.get(("dispatch", each), partial(dispatch, each)) for each in sets))
+        key = "dispatches", end.name, family
+        known: _Dispatches | None = memo.known(key)
+        if known is None or known.segments is not segments:
+            known = _Dispatches.of(segments, [owner[:2] for owner in owners], known)
+        memo.put(key, known)
+        return cls(end, family, segments, known.each)
 
     @property
     def address(self) -> Field:
@@ -131,7 +154,8 @@ class _View:
         if ported:
             wanted = [each if each.ports else None for each in self.dispatches]
         else:
-            wanted = [each.portless if each.portless.cells else None for each in self.dispatches]
+            rest = [draft.memo.get(("portless", each), partial(_portless, each)) for each in self.dispatches]
+            wanted = [each if each.protocols or each.other else None for each in rest]
         names = [each and _add_class(draft, self.end, self.family, each) for each in wanted]
         targets = sorted({name for name in names if name})
         if not targets:
@@ -146,11 +170,27 @@ class _View:
 
 def _add_class(draft: Draft, end: End, family: Family, each: Dispatch) -> str:
     """Add the chain that judges the packets of all segments with one dispatch, by protocol and port."""
-    ids = tuple(sorted({policy for cell in each.cells for policy in cell}))
+    ids = draft.memo.get(("policies", each), lambda: each.policies)
     conditions = [(policy, draft.conditions[policy].identity) for policy in ids if policy in draft.conditions]
-    name = f"{end.name}{family}.{digest_name((each, conditions) if conditions else each)}"
-    if name in draft.chains:
-        return name
+    # The cells are added each time, for their ladders follow the clock; what leads to them stays.
+    ways = [add_cell(draft, end, cell) for cell in each.asked]
+
+    def make() -> tuple[str, Added]:
+        name = f"{end.name}{family}.{digest_name((each, conditions) if conditions else each)}"
+        apart = draft.apart()
+        rules = _class_rules(apart, end, family, name, each, ways)
+        apart.chains[name] = Chain(name, tuple(Rule(statements) for statements in rules), comment=label(ids))
+        return name, apart.added
+
+    name, made = draft.memo.get(("class", end, family, each, tuple(conditions), draft.sizes.ports), make)
+    draft.take_over(made)
+    return name
+
+
+def _class_rules(  # noqa: PLR0913, PLR0917 - whose, and what
+    draft: Draft, end: End, family: Family, name: str, each: Dispatch, ways: Sequence[Verdict]
+) -> list[tuple[Statement, ...]]:
+    """Give the rules of one dispatch; `ways` lead to the cells that it asks for."""
     rules: list[tuple[Statement, ...]] = []
     if family == 6 and (each.protocols or each.other):
         types = [(bytes([kind]), bytes([kind]), None) for kind in _ND_TYPES]
@@ -158,21 +198,20 @@ def _add_class(draft: Draft, end: End, family: Family, each: Dispatch) -> str:
         # Neighbour discovery is never fragmented (RFC 6980); a later fragment only looks like it.
         rules.append((InSet((ICMPV6_TYPE,), exempt), Unfragmented(), Verdict("return")))
     if each.ports:
-        verdicts = [(part, add_cell(draft, end, cell)) for part, cell in each.ports]
+        verdicts = [(part, way) for (part, _), way in zip(each.ports, ways, strict=False)]
         if len(verdicts) <= draft.sizes.ports:
             # No map of its own: with ten thousand dispatches the kernel looks for each by walking a list of all.
             rules += [(PortIs(part.protocol, end.port, part.first, part.last), way) for part, way in verdicts]
         else:
             rules.append((ByMap((L4PROTO, end.port), _port_set(draft, f"{name}.ports", verdicts, verdicts=True)),))
     if each.protocols:
-        numbers = [(_number(number, family), add_cell(draft, end, cell)) for number, cell in each.protocols]
+        numbers = zip((_number(number, family) for number, _ in each.protocols), ways[len(each.ports) :], strict=False)
         elements = Elements.of(1, [(bytes([number]), bytes([number]), verdict) for number, verdict in numbers])
         protocols = draft.add_set(SetSpec(f"{name}.protocols", (PROTOCOL,), False, True), elements)
         rules.append((ByMap((L4PROTO,), protocols),))
     if each.other:
-        rules.append((add_cell(draft, end, each.other),))
-    draft.chains[name] = Chain(name, tuple(Rule(statements) for statements in rules), comment=label(ids))
-    return name
+        rules.append((ways[-1],))
+    return rules
 
 
 def _number(protocol: int, family: Family) -> int:

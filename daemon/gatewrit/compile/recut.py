@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewrit.compile.segments import Segments, in_order, segment, sweep
-from gatewrit.compile.spans import Places, Spans, alike, apart, clip, intersect, merge, met_by, nothing, unlike
+from gatewrit.compile.spans import Spans, Splice, alike, apart, clip, intersect, merge, met_by, nothing, unlike
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -123,14 +123,10 @@ def _spliced(old: Segments, touched: Indices, piece: Segments) -> Segments:
     fresh = [owners for owners in piece.owners if owners not in number]
     number.update((owners, len(old.owners) + at) for at, owners in enumerate(fresh))
     table = np.array([number[owners] for owners in piece.owners], np.int64)
-    first, last, group = (np.delete(each, touched) for each in (old.first, old.last, old.group))
-    at = Places(first).find(piece.first)
-    return _closed(
-        old.family,
-        (np.insert(first, at, piece.first), np.insert(last, at, piece.last), np.insert(group, at, table[piece.group])),
-        at + np.arange(len(at)),
-        (*old.owners, *fresh),
-    )
+    change = Splice(old.first, touched, piece.first)
+    first, last = change.apply(old.first, piece.first), change.apply(old.last, piece.last)
+    group = change.apply(old.group, table[piece.group])
+    return _closed(old.family, (first, last, group), change.at, (*old.owners, *fresh))
 
 
 def _closed(family: Family, parts: tuple[Addresses, Addresses, Addresses], fresh: Indices, owners: Owners) -> Segments:

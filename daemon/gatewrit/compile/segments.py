@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewrit.compile.boundaries import distinct_pairs, rank, runs
-from gatewrit.compile.spans import Places, Spans, expanded, gaps, intersect, met_by, nothing
+from gatewrit.compile.spans import Spans, Splice, expanded, gaps, intersect, met_by, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,6 +147,5 @@ def subtract(spans: Spans, gone: Spans) -> Spans:
     cut = segment(spans.family, [Spans(spans.family, spans.first[met], spans.last[met]), gone])
     label = np.array([0 if owners == (0,) else -1 for owners in cut.owners], np.int64)
     first, last, _ = coalesce(cut, label)
-    rest_first, rest_last = np.delete(spans.first, met), np.delete(spans.last, met)
-    at = Places(rest_first).find(first)
-    return Spans(spans.family, np.insert(rest_first, at, first), np.insert(rest_last, at, last))
+    change = Splice(spans.first, met, first)
+    return Spans(spans.family, change.apply(spans.first, first), change.apply(spans.last, last))

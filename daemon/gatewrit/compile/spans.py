@@ -14,7 +14,7 @@ import numpy as np
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     Order = Indices | slice
 
 _AS_THEY_ARE = slice(None)
+#: Where there are so many times more addresses than are sought, bisecting costs less than taking their halves apart.
+_FEW = 32
+#: Up to so many changes are made by putting slices together, more of them one by one: see `Splice`.
+_SLICES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,34 +160,36 @@ class Places:
 
     def __init__(self, addresses: Addresses) -> None:
         self._whole = addresses
-        self._six = addresses.dtype != IPV4_DTYPE
-        if self._six:
-            self._high = np.ascontiguousarray(addresses["hi"])
 
     def find(self, wanted: Addresses, side: Side = "left") -> Indices:
         """Give where each of `wanted` would have to be put in: before (`left`) or behind its equals."""
-        if not self._six:
+        count = len(self._whole)
+        if self._whole.dtype == IPV4_DTYPE:
             return np.searchsorted(self._whole, wanted, side)
-        high, low = wanted["hi"], wanted["lo"]
-        begin: Indices = np.searchsorted(self._high, high, "left")
-        if not len(self._high):
+        if len(wanted) * _FEW < count:
+            return self._halved(np.zeros(len(wanted), np.intp), np.full(len(wanted), count), wanted, side)
+        high = np.ascontiguousarray(self._whole["hi"])
+        begin: Indices = np.searchsorted(high, wanted["hi"])
+        if not count:
             return begin
         # The first one with this high half; only those that are behind it too are sought further.
-        at = np.minimum(begin, len(self._high) - 1)
-        sought = np.flatnonzero((self._high[at] == high) & (begin == at) & self._behind(at, low, side))
-        end = np.searchsorted(self._high, high[sought], "right")
-        start, low = begin[sought] + 1, low[sought]
-        while bool((start < end).any()):
-            middle = np.minimum((start + end) >> 1, len(self._high) - 1)
-            behind = self._behind(middle, low, side) & (start < end)
-            start, end = np.where(behind, middle + 1, start), np.where(behind, end, np.minimum(middle, end))
-        begin[sought] = start
+        at = np.minimum(begin, count - 1)
+        sought = np.flatnonzero((high[at] == wanted["hi"]) & (begin == at) & self._behind(at, wanted, side))
+        end = np.searchsorted(high, wanted["hi"][sought], "right")
+        begin[sought] = self._halved(begin[sought] + 1, end, wanted[sought], side)
         return begin
 
-    def _behind(self, at: Indices, low: NDArray[np.uint64], side: Side) -> NDArray[np.bool_]:
-        there = self._whole["lo"][at]
-        found: NDArray[np.bool_] = there < low if side == "left" else there <= low
-        return found
+    def _halved(self, begin: Indices, end: Indices, wanted: Addresses, side: Side) -> Indices:
+        """Bisect from each `begin` up to before each `end`."""
+        while bool((begin < end).any()):
+            middle = np.minimum((begin + end) >> 1, len(self._whole) - 1)
+            behind = self._behind(middle, wanted, side) & (begin < end)
+            begin, end = np.where(behind, middle + 1, begin), np.where(behind, end, np.minimum(middle, end))
+        return begin
+
+    def _behind(self, at: Indices, wanted: Addresses, side: Side) -> NDArray[np.bool_]:
+        there = self._whole[at]
+        return below(there, wanted) if side == "left" else ~below(wanted, there)
 
 
 def meets(first: Addresses, last: Addresses, spans: Spans) -> NDArray[np.bool_]:
@@ -264,3 +270,44 @@ def unlike(one: Spans, other: Spans) -> Spans:
     new[place[found]] = False
     parts = Spans(one.family, one.first[gone], one.last[gone]), Spans(one.family, other.first[new], other.last[new])
     return merge(one.family, parts)
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+class Splice:
+    """Sorted ranges of which some are taken out, and others put in: for all arrays that say something of them.
+
+    `at` is where those put in are afterwards.
+    """
+
+    def __init__(self, first: Addresses, out: Indices, into: Addresses) -> None:
+        place = Places(first).find(into)
+        before = place - np.searchsorted(out, place)
+        self.at: Indices = before + np.arange(len(into))
+        self._out, self._before = out, before
+        self._slices: list[tuple[bool, int, int]] | None = None
+        if len(out) + len(into) <= _SLICES:
+            self._slices = list(_slices(len(first), out, place))
+
+    def apply(self, old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+        """Give one array after the change."""
+        if self._slices is None:
+            return np.insert(np.delete(old, self._out), self._before, new)
+        parts = [(new if fresh else old)[begin:end] for fresh, begin, end in self._slices]
+        return np.concatenate([old[:0], *parts])
+
+
+def _slices(count: int, out: Indices, place: Indices) -> Iterator[tuple[bool, int, int]]:
+    """Yield what follows each other: whether it is new, and from where up to before where it is taken."""
+    edges = np.unique(np.concatenate([[0], out, out + 1, place, [count]]))
+    begin, end = np.searchsorted(place, edges), np.searchsorted(place, edges, "right")
+    gone = np.isin(edges, out)
+    ends = np.append(edges[1:], count)
+    for at, stop, first, last, left_out in zip(
+        edges.tolist(), ends.tolist(), begin.tolist(), end.tolist(), gone.tolist(), strict=True
+    ):
+        if first < last:
+            yield True, first, last
+        if at < stop and not left_out:
+            yield False, at, stop
