@@ -8,6 +8,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from lab import Lab, Namespace, Packet, Probe, Refused, guard, require_lab
+from lab.flood import Flood
 from lab.process import libc
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def test_a_link_that_leads_home_is_refused(lab: Lab, monkeypatch: pytest.MonkeyP
         lambda lab: lab.probe([Probe("206.51.26.7", "tcp/3101")]),
         lambda lab: lab.exchange([Packet("100.64.9.9", "206.51.26.7")]),
         lambda lab: lab.subscriber.socket(),
+        lambda lab: Flood(lab, [Packet("100.64.9.9", "206.51.26.7")]).__enter__(),
     ],
-    ids=["probe", "exchange", "socket"],
+    ids=["probe", "exchange", "socket", "flood"],
 )
 def test_every_sender_asks_first(lab: Lab, send: Callable[[Lab], object]) -> None:
     lab.subscriber.token = lab.subscriber.token[::-1]
