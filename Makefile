@@ -45,6 +45,10 @@ test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some
 soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
 	@SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest -s tests/kernel/test_differential.py
 
+.PHONY: soak-updates
+soak-updates: $(READY) nftables ## a flood through UPDATES=10000 updates, with switches and restarts: what leaked, what was lost
+	@UPDATES=$(or $(UPDATES),10000) $(BIN)/python -m pytest -s tests/kernel/test_no_packet_slips_through.py
+
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
