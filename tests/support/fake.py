@@ -65,7 +65,7 @@ class FakeKernel:
     """Behaves like `NftSocket` with one network namespace behind it.
 
     `refusals` are the error codes of the next commits, 0 for one that is taken. With more than `memory` elements it has
-    no memory left.
+    no memory left, and it takes no transaction of more than `largest` bytes, if that is said.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,7 @@ class FakeKernel:
         self.now = 1
         self.refusals: list[int] = []
         self.memory = 1 << 62
+        self.largest: int | None = None
         self._handles = count(1)
 
     @property
@@ -99,6 +100,7 @@ class FakeKernel:
             return
         if self.refusals and (code := self.refusals.pop(0)):
             raise KernelError(code, "commit a transaction")
+        _must(self.largest is None or transaction.weight <= self.largest, errno.EMSGSIZE)
         if generation is not None and generation != self.now:
             raise KernelError(errno.ERESTART, "commit a transaction")
         draft = copy.deepcopy(self.table)

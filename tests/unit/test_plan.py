@@ -13,7 +13,15 @@ from gatewrit.engine.reconcile import Around, prepare, reconcile
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import TWIN, diff, settled
 from gatewrit.kernel.ruleset import IP_DADDR, IPV4, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
-from gatewrit.kernel.transaction import AddElements, AddSet, DeleteElements, DeleteSet, Transaction
+from gatewrit.kernel.transaction import (
+    AddElements,
+    AddSet,
+    DeleteChain,
+    DeleteElements,
+    DeleteSet,
+    FlushChain,
+    Transaction,
+)
 from support.fake import FakeKernel
 from support.paper import Packet, by_rules
 from support.strategies import SIZES, addresses, policy_sets
@@ -228,3 +236,46 @@ def _of(desired: Ruleset) -> tuple[SetSpec, Elements]:
 
 def _keys(operation: AddElements) -> list[bytes]:
     return [first for first, _, _ in operation.elements.rows()]
+
+
+def parted(lists: int, each: int, shift: int = 0) -> Ruleset:
+    """Give a ruleset of many sets, each asked in a chain of its own."""
+    chains, sets, rules = dict[str, Chain](), dict[str, Set](), []
+    for number in range(lists):
+        name = f"hosts-{number}-{shift // 100}"
+        keys = [(number * each * 4 + at * 2 + shift).to_bytes(4, "big") for at in range(each)]
+        spec = SetSpec(f"hosts-{number}", (IPV4,), interval=False, verdicts=False)
+        sets[spec.name] = Set(spec, Elements.of(4, [(key, key, None) for key in sorted(keys)]))
+        chains[name] = Chain(name, (Rule((InSet((IP_DADDR,), spec.name), Verdict("drop"))),))
+        rules.append(Rule((Verdict("jump", name),)))
+    chains["forward"] = Chain("forward", tuple(rules), Hook("forward", -10))
+    return Ruleset(chains, sets)
+
+
+def test_where_a_transaction_is_bounded_little_is_left_for_the_one_that_changes() -> None:
+    """Two hundred elements come and go in each of fifty sets, in place: too many for one send buffer."""
+    before, after = parted(50, 400), parted(50, 400, 200)
+    largest = 150_000
+
+    async def work() -> None:
+        kernel = FakeKernel()
+        await reconcile(kernel, before)
+        plan = diff(after, await kernel.read())
+        assert plan.change.weight > largest
+        kernel.largest = largest
+        bounded = diff(after, await kernel.read(), largest=largest)
+        assert bounded.change.weight <= largest
+        # Some sets are still changed in place, and what goes out of use goes afterwards.
+        assert any(isinstance(each, DeleteElements) for each in bounded.change.operations)
+        assert {type(each) for each in bounded.clear.operations} >= {FlushChain, DeleteChain, DeleteSet}
+        done = await reconcile(kernel, after)
+        assert not diff(after, done.actual)
+        # The other way, and out of it in the midst of clearing.
+        plan = diff(before, done.actual, largest=largest)
+        for batch in (*plan.prepare.batches(kernel.room), plan.change):
+            await kernel.commit(batch)
+        await kernel.commit(Transaction(plan.clear.operations[:20]))
+        done = await reconcile(kernel, before)
+        assert not diff(before, done.actual)
+
+    asyncio.run(work())

@@ -75,7 +75,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
         actual = await kernel.read(known)
         found = found or actual
         # Comparing a large ruleset takes a while; others are answered meanwhile.
-        plan = await asyncio.to_thread(diff, desired, actual, around.coming)
+        plan = await asyncio.to_thread(diff, desired, actual, around.coming, largest=kernel.largest)
         if not plan:
             return Pass(changed, first, found, settled(desired, actual), plan.sweep)
         first = first or plan.whole
@@ -83,6 +83,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
             prepared, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
             generation = actual.generation + prepared if attempt < _INSISTING else None
             await kernel.commit(plan.change, generation)
+            await _prepare(kernel, plan.clear, lambda _done, _size: True)
             changed += plan.whole.size
         except KernelError as error:
             # ERESTART: overtaken. ENOBUFS: perhaps done, the answer was lost. Both are settled by reading.
@@ -98,7 +99,7 @@ async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Act
     Gives what was read before that, but for the sets that were worked on, and whether all of it is prepared now.
     """
     actual = await kernel.read(around.known)
-    plan = await asyncio.to_thread(diff, desired, actual)
+    plan = await asyncio.to_thread(diff, desired, actual, largest=kernel.largest)
     if actual.handle is None or not plan.prepare:
         return actual, True
     _, finished = await _prepare(kernel, plan.prepare, around.go_on)
@@ -106,7 +107,7 @@ async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Act
 
 
 async def _prepare(kernel: Kernel, transaction: Transaction, go_on: Callable[[int, int], bool]) -> tuple[int, bool]:
-    """Carry out what changes nothing yet, in batches, at least one; gives how many, and whether that was all.
+    """Carry out what changes nothing, yet or any more, in batches, at least one; gives how many, and if that was all.
 
     Whatever generation the ruleset is at: our table is ours, and nobody else's change matters to it.
     """

@@ -55,29 +55,46 @@ class Plan:
 
     `prepare` changes nothing that a packet can meet, and may be cut anywhere. `change` then brings the desired ruleset
     into force; `sweep` afterwards deletes the counters that nothing uses. They are apart because a counter's last
-    packets must be read after the rules that count on it are gone, and before it is deleted.
+    packets must be read after the rules that count on it are gone, and before it is deleted. `clear` deletes what
+    nothing leads to any more, after `change`, and may be cut; it is part of `change` where that may be large enough.
     """
 
     prepare: Transaction
     change: Transaction
     sweep: Transaction
+    clear: Transaction = field(default_factory=Transaction)
 
     def __bool__(self) -> bool:
-        return bool(self.prepare or self.change)
+        return bool(self.prepare or self.change or self.clear)
 
     @property
     def whole(self) -> Transaction:
         """All but the sweep, as one transaction."""
-        return Transaction(self.prepare.operations + self.change.operations)
+        return Transaction(self.prepare.operations + self.change.operations + self.clear.operations)
 
 
-def diff(desired: Ruleset, actual: Actual, coming: Ruleset | None = None, at_once: int = AT_ONCE) -> Plan:
+def diff(
+    desired: Ruleset,
+    actual: Actual,
+    coming: Ruleset | None = None,
+    at_once: int = AT_ONCE,
+    largest: int | None = None,
+) -> Plan:
     """Give what makes `actual` hold just `desired`: nothing missing, nothing else, nothing right rewritten.
 
-    What of `coming`, a ruleset that is being prepared for later, is there already stays.
+    What of `coming`, a ruleset that is being prepared for later, is there already stays. Where a transaction may have
+    `largest` bytes at most, little is left for `change`; what can't be left out of it is there all the same.
     """
+    plan = _diff(desired, actual, coming or Ruleset(), at_once)
+    if largest is None or plan.change.weight <= largest:
+        return plan
+    # A quarter for elements of sets in use, some for what must be done at once.
+    return _diff(desired, actual, coming or Ruleset(), 0, largest // 4)
+
+
+def _diff(desired: Ruleset, actual: Actual, coming: Ruleset, at_once: int, room: int | None = None) -> Plan:
     foreign = actual.handle is not None and (actual.foreign or _reshaped(desired, actual))
-    draft = _Draft(desired, Actual(0) if foreign else actual, coming or Ruleset())
+    draft = _Draft(desired, Actual(0) if foreign else actual, coming, room)
     draft.work()
     prepare, change = tuple(draft.prepare), tuple(draft.change)
     if foreign:
@@ -86,9 +103,11 @@ def diff(desired: Ruleset, actual: Actual, coming: Ruleset | None = None, at_onc
         return Plan(Transaction(), _in_order(desired, anew), Transaction())
     if actual.handle is None:
         prepare = (AddTable(), *prepare)
-    kept = {*desired.counters, *(coming.counters if coming else ())}
+    kept = {*desired.counters, *coming.counters}
     sweep = Transaction(tuple(DeleteCounter(name) for name in actual.counters if name not in kept))
-    plan = Plan(Transaction(prepare), Transaction(change), sweep)
+    if room is not None:
+        return Plan(Transaction(prepare), Transaction(change), sweep, Transaction(tuple(draft.clear)))
+    plan = Plan(Transaction(prepare), Transaction((*change, *draft.clear)), sweep)
     return Plan(Transaction(), _in_order(desired, plan.whole), sweep) if plan.prepare.size <= at_once else plan
 
 
@@ -125,13 +144,18 @@ def _reshaped(desired: Ruleset, actual: Actual) -> bool:
 
 @dataclass(slots=True)
 class _Draft:
-    """The operations as they are collected. `real` says which name each desired set goes by."""
+    """The operations as they are collected. `real` says which name each desired set goes by.
+
+    `room` is how many bytes all changes of sets in use may have together; None for whatever it takes.
+    """
 
     desired: Ruleset
     actual: Actual
     coming: Ruleset
+    room: int | None = None
     prepare: list[Operation] = field(default_factory=list)
     change: list[Operation] = field(default_factory=list)
+    clear: list[Operation] = field(default_factory=list)
     real: dict[str, str] = field(default_factory=dict)
     emptied: set[str] = field(default_factory=set)
 
@@ -159,11 +183,22 @@ class _Draft:
                 self.real[name] = used
                 return
             added, removed = _difference(wanted.elements, self.actual.sets[used].elements)
-            if len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART):
+            few = tuple(_elements(self._as(wanted, used), added, removed))
+            if len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART) and self._fits(few):
                 self.real[name] = used
-                yield from _elements(self._as(wanted, used), added, removed)
+                yield from few
                 return
         self._spare(wanted, used)
+
+    def _fits(self, few: tuple[Operation, ...]) -> bool:
+        """Whether there is room for this in the transaction that changes everything; it is taken then."""
+        if self.room is None:
+            return True
+        weight = Transaction(few).weight
+        if weight > self.room:
+            return False
+        self.room -= weight
+        return True
 
     def _spare(self, wanted: Set, used: str | None) -> None:
         """Prepare a set under that of its two names that isn't in use."""
@@ -225,13 +260,15 @@ class _Draft:
         gone = {name: None for name in actual.chains if name not in chains}
         # What goes out of use but comes again is emptied, for what it leads to may go.
         idle = [name for name in actual.chains if name in used and name in chains and name not in self.desired.chains]
-        self.change += [FlushChain(name) for name in (*gone, *idle) if actual.chains[name].rules]
+        # At once: a further pass wouldn't know these from what is prepared.
+        self.change += [FlushChain(name) for name in idle if actual.chains[name].rules]
+        self.clear += [FlushChain(name) for name in gone if actual.chains[name].rules]
         for name in sorted(actual.sets.keys() - remade - {*self.real.values()}):
             if name not in sets:
-                self.change.append(DeleteSet(name))
+                self.clear.append(DeleteSet(name))
             elif len(dead := _leading_to(actual.sets[name].elements, gone)):
-                self.change.append(DeleteElements(actual.sets[name].spec, dead))
-        self.change += [DeleteChain(name) for name in gone]
+                self.clear.append(DeleteElements(actual.sets[name].spec, dead))
+        self.clear += [DeleteChain(name) for name in gone]
 
 
 def _same_shape(wanted: Set, found: Set) -> bool:

@@ -40,6 +40,8 @@ _BATCH_GENID = 1
 
 #: Some 30,000 elements of a hash, 10 ms of the kernel's lock (intervals: 13,000, 30 ms); and what the marks take.
 _BATCH_BYTES, _BATCH_SPARE = 512 << 10, 4096
+#: The largest send buffer that can be asked for without the kernel's doubling it beyond an int.
+_BOUNDLESS = 1 << 29
 
 #: How often a dump is tried again because somebody changed the ruleset meanwhile.
 _READ_ATTEMPTS = 20
@@ -60,6 +62,10 @@ class Kernel(Protocol):
     @property
     def room(self) -> int:
         """The most bytes that a batch should have: a bound on how long others wait for the kernel's lock."""
+
+    @property
+    def largest(self) -> int | None:
+        """The most bytes that a transaction can have; None if it may be as large as it must."""
 
     async def read(self, known: Actual | None = None) -> Actual:
         """Read the whole table at one generation.
@@ -178,6 +184,19 @@ class NftSocket:
         allowed: int = endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         return min(_BATCH_BYTES, allowed - _BATCH_SPARE)
 
+    @property
+    def largest(self) -> int | None:
+        """The most bytes that a transaction can have: without CAP_NET_ADMIN in the first user namespace."""
+        endpoint = self._netlink.socket
+        try:
+            endpoint.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BATCH_BYTES)
+        except PermissionError:
+            # The kernel cuts this down to net.core.wmem_max.
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BOUNDLESS)
+            allowed: int = endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            return allowed - _BATCH_SPARE
+        return None
+
     async def read(self, known: Actual | None = None) -> Actual:
         """Read the whole table at one generation; raises `KernelError` (EAGAIN where it never holds still)."""
         for attempt in range(_READ_ATTEMPTS):
@@ -233,7 +252,13 @@ class NftSocket:
         try:
             await asyncio.to_thread(endpoint.send, data)
         except OSError as error:
-            raise KernelError(error.errno or errno.EIO, f"send {len(data)} bytes to the kernel") from error
+            what = f"send {len(data)} bytes to the kernel"
+            if error.errno == errno.EMSGSIZE:
+                what += (
+                    " in one piece, which takes CAP_NET_ADMIN in the first user namespace, or, by root there, "
+                    f"`sysctl -w net.core.wmem_max={-(-len(data) // 2**20) * 2**20}`"
+                )
+            raise KernelError(error.errno or errno.EIO, what) from error
 
     async def _prepare(self, message: Message, flags: int) -> NetlinkRequest:
         """Make a request ready to be sent, on a new socket if the last one broke."""

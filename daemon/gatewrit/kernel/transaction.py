@@ -204,6 +204,11 @@ class Transaction:
         )
 
     @property
+    def weight(self) -> int:
+        """About the most bytes that it takes on the wire."""
+        return sum(weight for operation in self.operations for _, weight in _parts(operation, _ENDLESS))
+
+    @property
     def sets(self) -> frozenset[str]:
         """The names of the sets that are not as they were after it."""
         changed = [
@@ -228,6 +233,7 @@ class Transaction:
 
 #: About the most bytes that a rule or an object of ours takes on the wire, and an attribute around a key or a verdict.
 _OBJECT_BYTES, _AROUND_BYTES = 700, 12
+_ENDLESS = 1 << 62
 
 
 def _parts(operation: Operation, room: int) -> Iterator[tuple[Operation, int]]:
