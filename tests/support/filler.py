@@ -28,7 +28,7 @@ class _Kind:
     lengths: dict[int, tuple[int, int]]
 
 
-_MIXED, _ALIKE = {4: (20, 32), 6: (40, 64)}, {4: (30, 30), 6: (64, 64)}
+_MIXED, _ALIKE = {4: (30, 32), 6: (62, 64)}, {4: (30, 30), 6: (64, 64)}
 #: Some that stops, some that is silent, some that no port limits: enough for a hash of each length, and for sets of a
 #: verdict's own; and a few that share a hash with others.
 _KINDS = {
