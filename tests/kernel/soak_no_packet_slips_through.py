@@ -88,38 +88,41 @@ class Operator:
         self.gateway = gateway
         self.updates = self.switches = self.starts = 0
         self._bulk = list[str]()
-        self._turns = itertools.count()
-        self._littles = (
+        littles = (
             self._one_more_in_the_list,
             self._right_beside,
             self._over_a_probe,
             self._amended,
             self._another_port,
         )
+        #: How often each was changed; what is little is there whenever that is odd.
+        self._state = dict.fromkeys(littles, 0)
+        self._turns = itertools.cycle(littles)
 
     def begin(self) -> None:
         """Put everything into place: what stays, and what comes and goes."""
         self._bulk = list(entries(0))
-        self._write_list()
         self.gateway.order("the-list", "list.txt", f"udp/{PORT}", action="drop")
         self.gateway.order("any-port", list(ANY_PORT), "any", action="drop")
-        for little in self._littles[1:]:
-            little(0)
+        for little, state in self._state.items():
+            little(state)
 
     def update(self) -> None:
         """Change something little, each time something else."""
-        turn, kind = divmod(next(self._turns), len(self._littles))
-        self._littles[kind](turn + 1)
         before = self._generation()
+        little = next(self._turns)
+        self._state[little] += 1
+        little(self._state[little])
         self.reload()
-        assert self._generation() == before + 1, "nothing was changed, so that nothing was tried"
+        assert self._generation() > before, "nothing was changed, so that nothing was tried"
         self.updates += 1
 
     def settle(self) -> None:
-        """Go back to how everything little was in the beginning, but for the amendment."""
-        for little in self._littles:
-            if little != self._amended:
-                little(0)
+        """Take away everything little that is there."""
+        for little, state in self._state.items():
+            if state % 2:
+                self._state[little] += 1
+                little(state + 1)
         self.reload()
 
     def switch(self) -> None:
