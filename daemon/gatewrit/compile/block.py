@@ -49,6 +49,8 @@ _HASHES = 8
 _ALONG = 4
 #: A guard is worth its memory if at most this share of the block is occupied, in parts of a fitting length.
 _OCCUPIED = 0.125
+#: Look-ups of up to this weight, see `_weight`, go without a guard.
+_UNGUARDED = 2.5
 #: Intervals are asked in as many steps as their number has bits; a hash costs about four of these steps.
 _STEPS = 4.0
 #: Numbers up to about so many are told apart by counting each; larger ones by sorting.
@@ -153,7 +155,7 @@ class _Drawn:
             # Where a good part has to be asked for among intervals anyway, all of it is.
             hashes, rest = [], parts.in_order()
         found = [*(self._ask(each) for each in hashes), *self._ask_rest(rest)]
-        guard = self._guard(parts.in_order(), usual) if _weight(len(hashes), len(rest)) > 2.5 else None
+        guard = self._guard(parts.in_order(), usual) if _weight(len(hashes), len(rest)) > _UNGUARDED else None
         return [*([guard] if guard else []), *found, *([Rule((usual,))] if usual.kind != "return" else [])]
 
     def _verdict(self, label: int) -> Verdict:

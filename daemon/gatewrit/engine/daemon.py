@@ -254,7 +254,7 @@ class Daemon:
 
     def _go_on(self, done: int, size: int) -> bool:
         """Show how far the preparing is, and stop it where somebody is in a hurry."""
-        self._show_progress("preparing set elements in the kernel", done, size)
+        self._enforcing(done, size)
         return not (self._hand.asked or self._reload_wanted or self._instant_came())
 
     async def _answer(self, waiting: Sequence[asyncio.Future[Outcome]], outcome: Outcome) -> None:
