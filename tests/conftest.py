@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from lab import Lab, LabError, Namespace
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=_CHECKS)
 settings.register_profile("soak", settings.get_profile("default"), max_examples=5000)
+# Shows the first failure as it was found: making it small can take minutes.
+settings.register_profile("unshrunk", settings.get_profile("default"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("default")
 
 

@@ -112,6 +112,9 @@ class FakeKernel:
         self.table = draft
         self.now += 1
 
+    async def grace(self) -> None:
+        """Nothing is ever on its way here."""
+
     def hit(self, counter: str, packets: int, octets: int) -> None:
         """Pretend that packets came by."""
         assert self.table is not None

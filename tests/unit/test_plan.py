@@ -239,10 +239,10 @@ def _keys(operation: AddElements) -> list[bytes]:
 
 
 def parted(lists: int, each: int, shift: int = 0) -> Ruleset:
-    """Give a ruleset of many sets, each asked in a chain of its own."""
+    """Give a ruleset of many sets, each asked in a chain of its own; every other chain has another name if shifted."""
     chains, sets, rules = dict[str, Chain](), dict[str, Set](), []
     for number in range(lists):
-        name = f"hosts-{number}-{shift // 100}"
+        name = f"hosts-{number}-{shift // 100 if number % 2 else 0}"
         keys = [(number * each * 4 + at * 2 + shift).to_bytes(4, "big") for at in range(each)]
         spec = SetSpec(f"hosts-{number}", (IPV4,), interval=False, verdicts=False)
         sets[spec.name] = Set(spec, Elements.of(4, [(key, key, None) for key in sorted(keys)]))
@@ -253,9 +253,9 @@ def parted(lists: int, each: int, shift: int = 0) -> Ruleset:
 
 
 def test_where_a_transaction_is_bounded_little_is_left_for_the_one_that_changes() -> None:
-    """Two hundred elements come and go in each of fifty sets, in place: too many for one send buffer."""
-    before, after = parted(50, 400), parted(50, 400, 200)
-    largest = 150_000
+    """Two hundred elements come and go in each of a hundred sets, half of them in place: too many for one send buffer."""
+    before, after = parted(100, 400), parted(100, 400, 200)
+    largest = 200_000
 
     async def work() -> None:
         kernel = FakeKernel()

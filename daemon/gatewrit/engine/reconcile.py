@@ -68,9 +68,9 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
     acknowledged. Either way packets meet what they met before, or what is desired, never half.
     """
     found: Actual | None = None
-    first, nothing = Transaction(), Transaction()
+    first = Transaction()
     changed = 0
-    plan, known = Plan(nothing, nothing, nothing), around.known
+    plan, known = Plan(), around.known
     for attempt in range(_ATTEMPTS):
         actual = await kernel.read(known)
         found = found or actual
@@ -80,10 +80,15 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
             return Pass(changed, first, found, settled(desired, actual), plan.sweep)
         first = first or plan.whole
         try:
-            prepared, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
-            generation = actual.generation + prepared if attempt < _INSISTING else None
-            await kernel.commit(plan.change, generation)
-            await _prepare(kernel, plan.clear, lambda _done, _size: True)
+            done, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
+            for step in plan.steps:
+                if done:
+                    await kernel.grace()
+                await kernel.commit(step, actual.generation + done if attempt < _INSISTING else None)
+                done += 1
+            if plan.clear:
+                await kernel.grace()
+                await _prepare(kernel, plan.clear, lambda _done, _size: True)
             changed += plan.whole.size
         except KernelError as error:
             # ERESTART: overtaken. ENOBUFS: perhaps done, the answer was lost. Both are settled by reading.

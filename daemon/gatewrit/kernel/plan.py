@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
+from gatewrit.kernel.crossing import Asked, Change, Crossing, Way, crossing, look_ups
+from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.expressions import Immediate, Lookup
 from gatewrit.kernel.ruleset import ByMap, InSet, Rule, Ruleset, Set, lower
 from gatewrit.kernel.transaction import (
@@ -35,9 +37,8 @@ from gatewrit.kernel.transaction import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from gatewrit.kernel.elements import Elements
     from gatewrit.kernel.ruleset import Chain, Statement
     from gatewrit.kernel.transaction import ActualChain, Operation
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 TWIN = ".b"
 #: A set in use is changed in place by so many elements, or this part of them; beyond that its twin takes over.
 _FEW, _PART = 256, 16
+NOTHING = Transaction()
 #: A plan of up to so many objects, rules and elements is one transaction: there is nothing to prepare.
 AT_ONCE = 4096
 
@@ -53,24 +55,34 @@ AT_ONCE = 4096
 class Plan:
     """How to come from the actual ruleset to the desired one.
 
-    `prepare` changes nothing that a packet can meet, and may be cut anywhere. `change` then brings the desired ruleset
-    into force; `sweep` afterwards deletes the counters that nothing uses. They are apart because a counter's last
-    packets must be read after the rules that count on it are gone, and before it is deleted. `clear` deletes what
-    nothing leads to any more, after `change`, and may be cut; it is part of `change` where that may be large enough.
+    `prepare` changes nothing that a packet can meet, and may be cut anywhere. `early`, `change` and `late` bring the
+    desired ruleset into force, each whole; all that is new is so with `change`, the others are for packets that are on
+    their way meanwhile (see `gatewrit.kernel.crossing`). `clear` deletes what only such packets can still meet, and may
+    be cut. Each of these waits until every packet is through that came before the last one. `sweep` at last deletes the
+    counters that nothing uses; it is apart because a counter's last packets must be read after the rules that count on
+    it are gone, and before it is deleted.
     """
 
-    prepare: Transaction
-    change: Transaction
-    sweep: Transaction
-    clear: Transaction = field(default_factory=Transaction)
+    prepare: Transaction = NOTHING
+    early: Transaction = NOTHING
+    change: Transaction = NOTHING
+    late: Transaction = NOTHING
+    clear: Transaction = NOTHING
+    sweep: Transaction = NOTHING
 
     def __bool__(self) -> bool:
-        return bool(self.prepare or self.change or self.clear)
+        return bool(self.whole)
+
+    @property
+    def steps(self) -> tuple[Transaction, ...]:
+        """What follows on the preparation, one after the other."""
+        return tuple(each for each in (self.early, self.change, self.late) if each)
 
     @property
     def whole(self) -> Transaction:
         """All but the sweep, as one transaction."""
-        return Transaction(self.prepare.operations + self.change.operations + self.clear.operations)
+        parts = self.prepare, *self.steps, self.clear
+        return Transaction(tuple(operation for each in parts for operation in each.operations))
 
 
 def diff(
@@ -96,19 +108,19 @@ def _diff(desired: Ruleset, actual: Actual, coming: Ruleset, at_once: int, room:
     foreign = actual.handle is not None and (actual.foreign or _reshaped(desired, actual))
     draft = _Draft(desired, Actual(0) if foreign else actual, coming, room)
     draft.work()
-    prepare, change = tuple(draft.prepare), tuple(draft.change)
+    whole = (*draft.prepare, *draft.change)
     if foreign:
         # Everything anew, and in one transaction, so that nothing slips through in between.
-        anew = Transaction((DeleteTable(), AddTable(), *prepare, *change))
-        return Plan(Transaction(), _in_order(desired, anew), Transaction())
-    if actual.handle is None:
-        prepare = (AddTable(), *prepare)
+        return Plan(change=_in_order(desired, Transaction((DeleteTable(), AddTable(), *whole))))
+    begin = (AddTable(),) if actual.handle is None else ()
     kept = {*desired.counters, *coming.counters}
     sweep = Transaction(tuple(DeleteCounter(name) for name in actual.counters if name not in kept))
-    if room is not None:
-        return Plan(Transaction(prepare), Transaction(change), sweep, Transaction(tuple(draft.clear)))
-    plan = Plan(Transaction(prepare), Transaction((*change, *draft.clear)), sweep)
-    return Plan(Transaction(), _in_order(desired, plan.whole), sweep) if plan.prepare.size <= at_once else plan
+    if not draft.way and Transaction(tuple(draft.prepare)).size <= at_once:
+        # Nothing is in force, so that nothing can be missed.
+        return Plan(change=_in_order(desired, Transaction((*begin, *whole, *draft.clear))), sweep=sweep)
+    parts = (*begin, *draft.prepare), draft.early, draft.change, draft.late, draft.clear
+    prepare, early, change, late, clear = (Transaction(tuple(part)) for part in parts)
+    return Plan(prepare, early, change, late, clear, sweep)
 
 
 def _in_order(desired: Ruleset, transaction: Transaction) -> Transaction:
@@ -146,7 +158,9 @@ def _reshaped(desired: Ruleset, actual: Actual) -> bool:
 class _Draft:
     """The operations as they are collected. `real` says which name each desired set goes by.
 
-    `room` is how many bytes all changes of sets in use may have together; None for whatever it takes.
+    `room` is how many bytes all changes of sets in use may have together; None for whatever it takes. `way` has the
+    chains that packets can come to, each with what it asks; `used` the sets of these, by what they are called without
+    `TWIN`.
     """
 
     desired: Ruleset
@@ -154,41 +168,111 @@ class _Draft:
     coming: Ruleset
     room: int | None = None
     prepare: list[Operation] = field(default_factory=list)
+    early: list[Operation] = field(default_factory=list)
     change: list[Operation] = field(default_factory=list)
+    late: list[Operation] = field(default_factory=list)
     clear: list[Operation] = field(default_factory=list)
     real: dict[str, str] = field(default_factory=dict)
     emptied: set[str] = field(default_factory=set)
+    way: Mapping[str, Sequence[Asked]] = field(init=False)
+    used: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        way = _reachable(self.actual)
+        names = {each.name for chain in way.values() for each in chain if each.name in self.actual.sets}
+        # Nobody but a stranger has both names asked for; the plain one goes first then.
+        self.used = {_plain(name): name for name in sorted(names, reverse=True)}
+        self.way = {name: [each.renamed(_plain(each.name)) for each in chain] for name, chain in way.items()}
 
     def work(self) -> None:
         """Collect what is missing before what refers to it, and what is too much after the last reference to it."""
         desired, actual = self.desired, self.actual
-        chains, asked = _reachable(actual)
         self.prepare += [AddCounter(each) for name, each in desired.counters.items() if name not in actual.counters]
         missing = [each for name, each in desired.chains.items() if name not in actual.chains]
         self.prepare += [AddChain(each) for each in missing if each.hook is None]
-        inside = [operation for each in desired.sets.values() for operation in self._set(each, asked)]
+        inside = [*self._sets()]
         self.change += [AddChain(each) for each in missing if each.hook is not None]
         self.change += inside
         for name, chain in desired.chains.items():
-            inert = chain.hook is None and name not in chains
-            (self.prepare if inert else self.change).extend(self._rules(chain, actual.chains.get(name)))
-        self._clear(chains)
+            inert = chain.hook is None and name not in self.way
+            (self.prepare if inert else self.change).extend(self._rules(chain))
+        self._clear()
 
-    def _set(self, wanted: Set, asked: set[str]) -> Iterator[Operation]:
-        """Prepare a set, or yield the few changes to the one in use."""
-        name = wanted.spec.name
-        used = next((each for each in (name, name + TWIN) if each in asked and each in self.actual.sets), None)
-        if used is not None and _same_shape(wanted, self.actual.sets[used]):
-            if wanted.elements is self.actual.sets[used].elements:
+    def _sets(self) -> Iterator[Operation]:
+        """Prepare the sets, and yield the few changes to those in use."""
+        few, others = dict[str, tuple[Elements, Elements]](), list[Set]()
+        for name, wanted in self.desired.sets.items():
+            used = self.used.get(name)
+            if used is None or not _same_shape(wanted, there := self.actual.sets[used]):
+                others.append(wanted)
+            elif wanted.elements is there.elements:
                 self.real[name] = used
-                return
-            added, removed = _difference(wanted.elements, self.actual.sets[used].elements)
-            few = tuple(_elements(self._as(wanted, used), added, removed))
-            if len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART) and self._fits(few):
+            else:
+                added, removed = _difference(wanted.elements, there.elements)
+                little = len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART)
+                if not little or not self._fits(tuple(_elements(self._as(wanted, used), added, removed))):
+                    others.append(wanted)
+                    continue
                 self.real[name] = used
-                yield from few
-                return
-        self._spare(wanted, used)
+                if len(added) or len(removed):
+                    few[name] = added, removed
+        found = self._crossing(few, others) if few else Crossing()
+        for name in found.anew:
+            del self.real[name]
+        for wanted in (*others, *(self.desired.sets[name] for name in sorted(found.anew))):
+            self._spare(wanted, self.used.get(wanted.spec.name))
+        for name in few.keys() - found.anew:
+            there, (added, removed) = self._as(self.desired.sets[name], self.used[name]), few[name]
+            nothing = added.take(slice(0, 0))
+            early, late = found.early.get(name, nothing), found.late.get(name, nothing)
+            self.early += _elements(there, early, nothing)
+            self.late += _elements(there, nothing, late)
+            yield from _elements(there, added.minus(early), removed.minus(late))
+
+    def _crossing(self, few: Mapping[str, tuple[Elements, Elements]], others: Sequence[Set]) -> Crossing:
+        """Say how sets in use are changed in place, among what else becomes of others."""
+        asked: dict[str, list[Asked]] = {name: [] for name in (*few, *(each.spec.name for each in others))}
+        for chain in self.desired.chains.values():
+            for look_up in (each for rule in chain.rules for each in look_ups(lower(rule))):
+                if look_up.name in asked:
+                    asked[look_up.name].append(look_up)
+        changes = dict[str, Change]()
+        for name, (added, removed) in few.items():
+            size, count = self.desired.sets[name].spec.size, len(self.desired.sets[name].elements)
+            most = max(count, count - len(added) + len(removed))
+            changes[name] = Change(asked[name], added, removed, spare=None if size is None else size - most)
+        for wanted in others:
+            name, elements = wanted.spec.name, wanted.elements
+            used = self.used.get(name)
+            there = self.actual.sets[used].elements if used is not None else elements.take(slice(0, 0))
+            gained, lost = _difference(elements, there) if there.width == elements.width else (elements, there)
+            changes[name] = Change(asked[name], gained, lost, anew=True)
+        gone = self.used.keys() - self.desired.sets.keys()
+        for look_up in (each for asks in self.way.values() for each in asks if each.name in gone):
+            there = self.actual.sets[self.used[look_up.name]].elements
+            changes[look_up.name] = Change([look_up], there.take(slice(0, 0)), there, anew=True)
+        return crossing(Way(self.way, self._rewritten, self._unsteady), changes)
+
+    def _rewritten(self, name: str, anew: Collection[str]) -> bool:
+        """Whether a chain in use gets other rules; sets that aren't `real` yet, or `anew`, are asked by other names."""
+        chain = self.desired.chains.get(name)
+        if chain is None or any(each.name in anew or each.name not in self.real for each in self.way[name]):
+            return True
+        wanted = [(lower(rule), rule.comment) for rule in map(self._renamed, chain.rules)]
+        return wanted != [(rule.expressions, rule.comment) for rule in self.actual.chains[name].rules]
+
+    def _unsteady(self, starts: Collection[str]) -> set[str]:
+        """Give which of these chains lead to a chain in use that gets other rules, if only by and by."""
+        known = dict[str, bool]()
+
+        def unsteady(name: str) -> bool:
+            if name not in known:
+                chain = self.desired.chains.get(name)
+                onward = _onward(chain, self.desired) if chain else ()
+                known[name] = (name in self.way and self._rewritten(name, ())) or any(map(unsteady, onward))
+            return known[name]
+
+        return {name for name in starts if unsteady(name)}
 
     def _fits(self, few: tuple[Operation, ...]) -> bool:
         """Whether there is room for this in the transaction that changes everything; it is taken then."""
@@ -225,7 +309,8 @@ class _Draft:
     def _as(wanted: Set, name: str) -> Set:
         return wanted if wanted.spec.name == name else Set(replace(wanted.spec, name=name), wanted.elements)
 
-    def _rules(self, chain: Chain, actual: ActualChain | None) -> Iterator[Operation]:
+    def _rules(self, chain: Chain) -> Iterator[Operation]:
+        actual = self.actual.chains.get(chain.name)
         rules = [self._renamed(rule) for rule in chain.rules]
         wanted = [(lower(rule), rule.comment) for rule in rules]
         filled = actual is not None and chain.name not in self.emptied
@@ -252,14 +337,14 @@ class _Draft:
         statements = tuple(named(each) for each in rule.statements)
         return rule if statements == rule.statements else replace(rule, statements=statements)
 
-    def _clear(self, used: set[str]) -> None:
-        """Delete what neither the desired ruleset nor the coming one has; `used` are the chains in use so far."""
+    def _clear(self) -> None:
+        """Delete what neither the desired ruleset nor the coming one has."""
         chains, actual = {*self.desired.chains, *self.coming.chains}, self.actual
         sets = {*self.real.values(), *(each for name in self.coming.sets for each in (name, name + TWIN))}
         remade = {each.name for each in self.prepare if isinstance(each, DeleteSet)}
         gone = {name: None for name in actual.chains if name not in chains}
         # What goes out of use but comes again is emptied, for what it leads to may go.
-        idle = [name for name in actual.chains if name in used and name in chains and name not in self.desired.chains]
+        idle = [name for name in actual.chains if name in self.way and name in chains - self.desired.chains.keys()]
         # At once: a further pass wouldn't know these from what is prepared.
         self.change += [FlushChain(name) for name in idle if actual.chains[name].rules]
         self.clear += [FlushChain(name) for name in gone if actual.chains[name].rules]
@@ -310,21 +395,39 @@ def _elements(desired: Set, added: Elements, removed: Elements) -> Iterator[Oper
         yield AddElements(desired.spec, added)
 
 
-def _reachable(actual: Actual) -> tuple[set[str], set[str]]:
-    """Give the chains that a packet can come to, and the sets that it can be looked up in."""
+def _plain(name: str) -> str:
+    """Give the name of a set as it was compiled."""
+    return name.removesuffix(TWIN)
+
+
+def _onward(chain: Chain, desired: Ruleset) -> Iterator[str]:
+    """Yield the chains that a chain leads to."""
+    for statement in (each for rule in chain.rules for each in rule.statements):
+        found: tuple[Verdict, ...] = ()
+        if isinstance(statement, Verdict):
+            found = (statement,)
+        elif isinstance(statement, ByMap):
+            found = desired.sets[statement.name].elements.verdicts
+        yield from (verdict.chain for verdict in found if verdict.chain is not None)
+
+
+def _reachable(actual: Actual) -> dict[str, list[Asked]]:
+    """Give the chains that a packet can come to, each with its look-ups."""
     waiting = [name for name, chain in actual.chains.items() if chain.hook is not None]
-    chains, sets = set(waiting), set[str]()
+    found: dict[str, list[Asked]] = {name: [] for name in waiting}
+    known = set[str]()
     while waiting:
-        chain = actual.chains.get(waiting.pop())
-        for expression in (part for rule in (chain.rules if chain else ()) for part in rule.expressions):
-            found: list[str | None] = []
-            if isinstance(expression, Immediate):
-                found = [expression.verdict.chain]
-            elif isinstance(expression, Lookup) and expression.name not in sets:
-                sets.add(expression.name)
-                there = actual.sets.get(expression.name)
-                found = [verdict.chain for verdict in there.elements.verdicts] if there else []
-            fresh = {name for name in found if name is not None} - chains
-            chains |= fresh
+        name = waiting.pop()
+        chain = actual.chains.get(name)
+        for expressions in (rule.expressions for rule in (chain.rules if chain else ())):
+            onward = [part.verdict.chain for part in expressions if isinstance(part, Immediate)]
+            for look_up in look_ups(expressions):
+                found[name].append(look_up)
+                there = actual.sets.get(look_up.name)
+                if there is not None and look_up.name not in known:
+                    known.add(look_up.name)
+                    onward += [verdict.chain for verdict in there.elements.verdicts]
+            fresh = {each for each in onward if each is not None} - found.keys()
+            found |= {each: [] for each in fresh}
             waiting += fresh
-    return chains, sets
+    return found

@@ -21,6 +21,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
 from pyroute2.netlink.nlsocket import NetlinkRequest
 
 from gatewrit.kernel import messages, wire
+from gatewrit.kernel.grace import grace
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.transaction import Actual
 
@@ -84,6 +85,9 @@ class Kernel(Protocol):
 
         Raises `KernelError`, with ERESTART if somebody did. ENOBUFS may mean that it was done all the same: read back.
         """
+
+    async def grace(self) -> None:
+        """Wait until every packet is through that met anything from before the last commit."""
 
 
 @dataclass
@@ -245,6 +249,10 @@ class NftSocket:
         await self._send_batch(b"".join(parts))
         async for _ in self._answers(last, "commit a transaction"):
             pass
+
+    async def grace(self) -> None:
+        """Wait for the packets that are on their way; see `Kernel.grace`."""
+        await grace()
 
     async def _send_batch(self, data: bytes) -> None:
         endpoint = self._netlink.socket
