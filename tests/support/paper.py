@@ -316,15 +316,17 @@ class _Machine:
         elements = self.actual.sets[name].elements
         start = _offset(register)
         key = bytes(registers[start : start + elements.width])
-        concatenated = len(self.actual.sets[name].spec.key) > 1
-        if not concatenated:
-            # Sorted and disjoint, so only the last one that begins before it can hold it.
-            at = int(np.searchsorted(elements.first, np.bytes_(key), "right"))
-            elements = elements.take(slice(max(0, at - 1), at))
-        for first, last, verdict in elements.rows():
-            if _within(key, first, last, concatenated=concatenated):
-                return (verdict,)
-        return None
+        if len(self.actual.sets[name].spec.key) > 1:
+            for first, last, verdict in elements.rows():
+                if _within(key, first, last):
+                    return (verdict,)
+            return None
+        # Sorted and disjoint, so only the last one that begins before it can hold it.
+        at = int(np.searchsorted(elements.first, np.bytes_(key), "right")) - 1
+        # NumPy drops the NULs at the end of a single key.
+        if at < 0 or key > bytes(elements.last[at]).ljust(elements.width, b"\0"):
+            return None
+        return (elements.verdicts[int(elements.verdict[at])] if elements.verdicts else None,)
 
 
 def _holds(op: int, held: bytes, data: bytes) -> bool:
@@ -342,10 +344,8 @@ def _port(number: int) -> bytes:
     return number.to_bytes(2, "big") + bytes(2)
 
 
-def _within(key: bytes, first: bytes, last: bytes, *, concatenated: bool) -> bool:
-    """Say whether a key is in a range; in a concatenation field by field, as pipapo does."""
-    if not concatenated:
-        return first <= key <= last
+def _within(key: bytes, first: bytes, last: bytes) -> bool:
+    """Say whether a concatenated key is in a range: field by field, as pipapo does."""
     return all(first[at : at + 4] <= key[at : at + 4] <= last[at : at + 4] for at in range(0, len(key), 4))
 
 

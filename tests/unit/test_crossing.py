@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ from support.paper import Fate, Packet, by_rules
 from support.strategies import SIZES, addresses, policy, policy_sets, ranges_of, services_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from gatewrit.compile.render import Compiled
     from gatewrit.policy.model import Family, Policy
 
@@ -49,7 +50,11 @@ def overtaken(before: Actual, after: Actual, transaction: Transaction, packet: P
     ]
     found = list[Fate]()
     for old in _subsets(changed):
-        sets = {**after.sets, **before.sets, **{name: lost.get(name, after.sets.get(name)) for name in changed if name not in old}}
+        sets = {
+            **after.sets,
+            **before.sets,
+            **{name: lost.get(name, after.sets.get(name)) for name in changed if name not in old},
+        }
         found += [fate(replace(before, chains=chains, sets=sets), packet, names)]
         sets = {**after.sets, **{name: before.sets[name] for name in old if name in after.sets}}
         found += [fate(replace(after, sets=sets, counters={**before.counters, **after.counters}), packet, names)]
@@ -86,7 +91,9 @@ def ruled(made: list[Policy], sizes: Sizes) -> Compiled:
 sent = st.lists(
     st.sampled_from([4, 6]).flatmap(
         lambda family: st.builds(
-            lambda destination, port: Packet(family, 0x0B000001 << (96 if family == 6 else 0), destination, 6, 4000, port),
+            lambda destination, port: Packet(
+                family, 0x0B000001 << (96 if family == 6 else 0), destination, 6, 4000, port
+            ),
             addresses(family),
             st.sampled_from([1, 3101, 3150]),
         )
@@ -113,7 +120,7 @@ async def check(one: Compiled, two: Compiled, packets: list[Packet], at_once: in
                 assert not third(found, *fates), (packet, found, fates, str(step))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(policy_sets(3), policy_sets(3), st.sampled_from(SIZES), sent, st.sampled_from([0, AT_ONCE]))
 def test_whatever_changes(
     one: list[Policy], two: list[Policy], sizes: Sizes, packets: list[Packet], at_once: int
@@ -122,11 +129,16 @@ def test_whatever_changes(
 
 
 #: So that a list of some dozens is looked up by hashes of prefixes and by intervals, in one block or in several.
-DENSE = [Sizes(plain=0, block=block, hashed=hashed, bulk=bulk) for block in (1000, 16) for hashed in (1, 4) for bulk in (1, 99)]
+DENSE = [
+    Sizes(plain=0, block=block, hashed=hashed, bulk=bulk)
+    for block in (1000, 16)
+    for hashed in (1, 4)
+    for bulk in (1, 99)
+]
 BOTTOM: dict[Family, int] = {4: 206 << 24 | 51 << 16 | 26 << 8, 6: 0x2607FFC0 << 96}
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([4, 6]), st.sampled_from(DENSE), st.sampled_from([0, AT_ONCE]))
 def test_a_little_of_two_dense_lists(data: st.DataObject, family: Family, sizes: Sizes, at_once: int) -> None:
     """Addresses come and go in a list behind one port and one behind all, and move from one to the other."""

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import Around, prepare, reconcile
+from gatewrit.kernel.draft import TWIN
 from gatewrit.kernel.elements import Elements, Verdict
-from gatewrit.kernel.plan import TWIN, diff, settled
+from gatewrit.kernel.plan import diff, settled
 from gatewrit.kernel.ruleset import IP_DADDR, IPV4, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
 from gatewrit.kernel.transaction import (
     AddElements,
@@ -253,7 +254,7 @@ def parted(lists: int, each: int, shift: int = 0) -> Ruleset:
 
 
 def test_where_a_transaction_is_bounded_little_is_left_for_the_one_that_changes() -> None:
-    """Two hundred elements come and go in each of a hundred sets, half of them in place: too many for one send buffer."""
+    """Two hundred elements come and go in each of a hundred sets, half of them in place: too many for one buffer."""
     before, after = parted(100, 400), parted(100, 400, 200)
     largest = 200_000
 

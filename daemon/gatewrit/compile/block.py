@@ -180,7 +180,8 @@ class _Drawn:
         # One number for each hash that there may be: by length, and by verdict where that has sets of its own.
         group = length * (len(self.targets) + 2) + np.where(single, pieces.label + 1, 0)
         which, place, counts = _distinct(group)
-        order = sorted(range(len(which)), key=lambda at: (-counts[at], which[at]))
+        # By powers of two, or little changes would now and then have all rules and sets of the block made anew.
+        order = sorted(range(len(which)), key=lambda at: (-int(counts[at]).bit_length(), which[at]))
         chosen = [at for at in order if counts[at] >= self.draft.sizes.hashed][:_HASHES]
         # Small numbers are sorted in one go through them.
         small = place.astype(np.uint16) if len(which) < 1 << 16 else place
