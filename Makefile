@@ -47,7 +47,7 @@ soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 o
 
 .PHONY: soak-updates
 soak-updates: $(READY) nftables ## a flood through UPDATES=10000 updates, with switches and restarts: what leaked, what was lost
-	@UPDATES=$(or $(UPDATES),10000) $(BIN)/python -m pytest -s tests/kernel/soak_no_packet_slips_through.py
+	@UPDATES=$(or $(UPDATES),10000) $(BIN)/python -m pytest -s tests/kernel/test_no_packet_slips_through.py
 
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets

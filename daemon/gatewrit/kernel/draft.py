@@ -237,13 +237,17 @@ class Draft:
         idle = [name for name in actual.chains if name in self.way and name in chains - self.desired.chains.keys()]
         # At once: a further pass wouldn't know these from what is prepared.
         self.change += [FlushChain(name) for name in idle if actual.chains[name].rules]
-        self.clear += [FlushChain(name) for name in gone if actual.chains[name].rules]
+        for name in gone:
+            # Off the hook at once: nobody is to meet it any more, nor may it lead to rules that are for another hook.
+            due = self.clear if actual.chains[name].hook is None else self.change
+            due += [FlushChain(name)] if actual.chains[name].rules else []
+            due += [DeleteChain(name)] if actual.chains[name].hook is not None else []
         for name in sorted(actual.sets.keys() - remade - {*self.real.values()}):
             if name not in sets:
                 self.clear.append(DeleteSet(name))
             elif len(dead := _leading_to(actual.sets[name].elements, gone)):
                 self.clear.append(DeleteElements(actual.sets[name].spec, dead))
-        self.clear += [DeleteChain(name) for name in gone]
+        self.clear += [DeleteChain(name) for name in gone if actual.chains[name].hook is None]
 
 
 def _same_shape(wanted: Set, found: Set) -> bool:
