@@ -26,7 +26,7 @@ MOVES = 40
 
 
 def ruleset(kinds: str, at: int) -> Ruleset:
-    """Give look-ups one after the other, of which that `at` has the address: `h`ashes, `i`ntervals, in capitals maps."""
+    """Give look-ups in a row, of which that `at` has the address: `h` is a hash, `i` intervals, in capitals maps."""
     rules, sets = list[Rule](), dict[str, Set]()
     for number, kind in enumerate(kinds):
         spec = SetSpec(f"s{number}", (IPV4,), interval=kind in "iI", verdicts=kind.isupper(), size=None)
