@@ -38,8 +38,8 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables ## all tests, with real packets; ARGS="-k name" for some of them
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) nftables strace ## all tests, with real packets; ARGS="-k name" for some of them
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: soak
 soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
@@ -48,6 +48,10 @@ soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 o
 .PHONY: soak-updates
 soak-updates: $(READY) nftables ## a flood through UPDATES=10000 updates, with switches and restarts: what leaked, what was lost
 	@UPDATES=$(or $(UPDATES),10000) $(BIN)/python -m pytest -s tests/kernel/test_no_packet_slips_through.py
+
+.PHONY: chaos
+chaos: $(READY) nftables strace ## faults by the thousand under traffic that never stops: what leaked, what was lost; FAULT=name for one
+	@CHAOS=1 $(BIN)/python -m pytest -s tests/fault $(if $(FAULT),-k $(FAULT))
 
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
@@ -96,6 +100,10 @@ $(READY): requirements.lock pyproject.toml
 .PHONY: nftables
 nftables:
 	$(call need,$(FIND_NFT),nftables)
+
+.PHONY: strace
+strace:
+	$(call need,command -v strace >/dev/null,strace)
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

@@ -6,6 +6,7 @@ Where a lab can't be built that is a failure, which says why: a skip may not loo
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,17 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and CI takes no skip for a pass: {call.excinfo.value}"
     return report
+
+
+#: What floods, and measures instants: one after the other, beside the unit tests.
+_REAL = {"fault", "kernel", "lab", "service"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have all that works with a real kernel run in one process, where tests run in several."""
+    for item in items:
+        if _REAL & {*item.path.relative_to(Path(__file__).parent).parts}:
+            item.add_marker(pytest.mark.xdist_group("real"))
 
 
 @pytest.fixture(scope="session")

@@ -91,14 +91,15 @@ class Flood:
         rounds = [task.result() for _, task in self._senders]
         self.seconds = time.monotonic() - self._began
         self.sent = Counter(dict.fromkeys(self._flows, sum(rounds)))
-        self.arrived = self._arrived()
+        self.arrived = self.count()
 
     @property
     def rate(self) -> float:
         """Packets per second, of all flows together."""
         return self.sent.total() / self.seconds
 
-    def _arrived(self) -> Counter[Packet]:
+    def count(self) -> Counter[Packet]:
+        """Give how many have arrived so far."""
         listed = self._lab.internet.nft(f"list counters table netdev {_TABLE}")
         packets = {name: int(count) for name, count in _COUNTED.findall(listed)}
         return Counter({flow: packets[f"flow{number}"] for number, flow in enumerate(self._flows)})

@@ -90,3 +90,17 @@ def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, what
             if after:
                 store.save(after, before)
                 assert read(root) == said(after)
+
+
+def test_what_was_spoilt_is_written_anew_all_of_it(tmp_path: Path) -> None:
+    """One text was found to be another than its name says: nobody knows which others are, for reading ended there."""
+    policies = {"alpha": kept("alpha", "203.0.113.1"), "bravo": kept("bravo", "203.0.113.2")}
+    Store(tmp_path).save(policies, {})
+    for path in (tmp_path / "texts").iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + b"#")
+    store = Store(tmp_path)
+    found, damaged = store.load()
+    assert (found, len(damaged)) == ({}, 2)
+    store.save(policies, found)
+    assert read(tmp_path) == said(policies)

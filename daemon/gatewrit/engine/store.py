@@ -85,6 +85,8 @@ class Store:
     _saved: Mapping[str, Kept] | None = field(default=None, init=False)
     #: Whether something couldn't be written, so that any file may lack or be an old one.
     _failed: bool = field(default=False, init=False)
+    #: Whether something was found to be damaged, so that nothing on the disk is taken for what its name says.
+    _damaged: bool = field(default=False, init=False)
 
     def load(self) -> tuple[dict[str, Kept], tuple[str, ...]]:
         """Read back all kept policies, and say what couldn't be."""
@@ -100,6 +102,7 @@ class Store:
                 damaged.append(f"{path}: {error}")
             else:
                 kept[found.document.id] = found
+        self._damaged = bool(damaged)
         return kept, tuple(damaged)
 
     def save(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
@@ -112,8 +115,8 @@ class Store:
         if known:
             self._save_changes(kept, before)
         else:
-            self._save_all(kept, before, anew=failed)
-        self._saved, self._failed = kept, False
+            self._save_all(kept, before, anew=failed or self._damaged)
+        self._saved, self._failed, self._damaged = kept, False, False
 
     def _save_changes(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
         changed = {name: each for name, each in kept.items() if before.get(name) is not each}
@@ -133,12 +136,11 @@ class Store:
         wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
         texts = self.root / "texts"
         sizes = {each.name: each.stat().st_size for each in os.scandir(texts)} if texts.is_dir() else {}
-        durable.write_all(
-            {texts / digest: text for digest, text in wanted.items() if sizes.get(digest, -1) != len(text)}
-        )
+        there = {digest for digest, size in sizes.items() if size == len(wanted.get(digest, b"")) and not self._damaged}
+        durable.write_all({texts / digest: text for digest, text in wanted.items() if digest not in there})
         self._refer(kept, {} if anew else before)
-        there = {path.stem for path in (self.root / "policies").glob("*.json")} if anew else before.keys()
-        durable.remove_all(self._path(name) for name in there if name not in kept)
+        known = {path.stem for path in (self.root / "policies").glob("*.json")} if anew else before.keys()
+        durable.remove_all(self._path(name) for name in known if name not in kept)
         durable.remove_all(texts / name for name in sizes if name not in wanted)
 
     def _refer(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:

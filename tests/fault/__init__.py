@@ -1,0 +1,1 @@
+"""What may go wrong around the daemon, and what becomes of the traffic meanwhile."""

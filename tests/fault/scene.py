@@ -1,0 +1,129 @@
+"""What the faults strike: a gateway with orders that stay, one that ends, and one that keeps being amended.
+
+The traffic to all of them never stops. `Scene.change` orders something new, `Scene.converge` waits until that is
+enforced and proved, and says how long it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from gatewrit.api.client import ControlError
+from lab import Packet
+from support.gateway import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.flood import Flood
+    from support.gateway import Gateway
+
+PORT = 3101
+#: What the list always has, as a single address, a prefix, and a range that is none; and beside each what it never has.
+PROBES = {
+    "81.2.69.142/32": ("81.2.69.142", "81.2.69.143"),
+    "81.2.70.16/28": ("81.2.70.31", "81.2.70.32"),
+    "81.2.71.3-81.2.71.201": ("81.2.71.201", "81.2.71.202"),
+}
+ENDING = "81.2.75.1"
+
+
+def _flow(address: str, port: int = PORT) -> Packet:
+    return Packet("100.64.9.9", address, "udp", 40000, port)
+
+
+BLOCKED = [_flow(blocked) for blocked, _ in PROBES.values()]
+NEIGHBOURS = [*(_flow(free) for _, free in PROBES.values()), *(_flow(blocked, 443) for blocked, _ in PROBES.values())]
+ENDED = _flow(ENDING)
+
+
+class Scene:
+    """The gateway under traffic, and a seeded dice for what comes when."""
+
+    def __init__(self, gateway: Gateway, seed: str, entries: int = 2000) -> None:
+        self.gateway = gateway
+        self.dice = random.Random(seed)  # noqa: S311 - no secret
+        self.entries = entries
+        self.number = 0
+        self.excused = 0
+        self.flood: Flood | None = None
+        gateway.set(limits={"total_share": 1, "change_share": 1})
+        self.write_list(0)
+        gateway.order("the-list", "list.txt", f"udp/{PORT}", action="drop")
+        self._order()
+
+    def end_soon(self, seconds: float) -> float:
+        """Have one order end in so many seconds; gives the instant."""
+        end = int(time.time() + seconds) + 1
+        self.gateway.order("ending", ENDING, f"udp/{PORT}", action="drop", until=end)
+        return end
+
+    def change(self) -> None:
+        """Order something else than before, in what is amended all the time."""
+        self.number += 1
+        self._order()
+
+    def _order(self) -> None:
+        self.gateway.order("amended", self.newest, f"udp/{PORT}", action="drop")
+
+    @property
+    def newest(self) -> str:
+        """The address that was ordered last."""
+        return f"81.2.{100 + self.number // 200 % 100}.{1 + self.number % 200}"
+
+    def write_list(self, seed: int) -> None:
+        """Write the list anew, all of it another but for the probes."""
+        dice = random.Random(seed)  # noqa: S311 - no secret
+        lines = [*PROBES]
+        for number in range(self.entries):
+            length = (32, 32, 28)[number % 3]
+            bits = dice.getrandbits(24) >> 32 - length << 32 - length
+            lines.append(f"{IPv4Address((20 + number % 20) << 24 | bits)}/{length}")
+        self.gateway.write("services/list.txt", "\n".join(lines) + "\n")
+
+    def start(self) -> None:
+        """Start the daemon if it isn't running."""
+        if self.gateway.process is not None and self.gateway.process.poll() is not None:
+            self.gateway.end()
+        if self.gateway.process is None:
+            self.gateway.start()
+
+    def kill(self) -> None:
+        """Kill the daemon, as the kernel does that is out of memory, and start it again."""
+        self.gateway.end(signal.SIGKILL)
+        self.gateway.start()
+
+    def converge(self) -> float:
+        """Wait until what was ordered last is enforced and proved; gives the seconds."""
+        began = time.monotonic()
+        until(self._enforced, seconds=60)
+        took = time.monotonic() - began
+        proof = self.gateway.cli("verify")
+        assert proof.returncode == 0, proof.stdout + proof.stderr
+        return took
+
+    def _enforced(self) -> bool:
+        # As systemd would.
+        self.start()
+        with contextlib.suppress(OSError, EOFError, ControlError):
+            return bool(self.gateway.reload()["ok"]) and self.gateway.blocks(self.newest)
+        return False
+
+    @contextlib.contextmanager
+    def rebooting(self) -> Iterator[None]:
+        """Excuse what passes while the machine is down and the table gone: its network doesn't forward then."""
+        assert self.flood is not None
+        before = self._passed()
+        self.gateway.nft("delete table inet gatewrit")
+        yield
+        self.excused += self._passed() - before
+
+    def _passed(self) -> int:
+        assert self.flood is not None
+        arrived = self.flood.count()
+        return sum(arrived[flow] for flow in BLOCKED)
