@@ -30,6 +30,7 @@ from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel.host import Rtnetlink
+from gatewrit.kernel.notices import Notices
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.ranges import to_ranges
 
@@ -86,7 +87,7 @@ async def serve(settings: Settings) -> bool:
     log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
     with claim():
         async with NftSocket() as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink())
+            daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices)
             loop.add_signal_handler(signal.SIGHUP, daemon.want_reload)
             async with control.serve(settings.runtime, _verbs(daemon), group=settings.control.group):
                 fine = await _live(daemon, settings, stop, notifier)

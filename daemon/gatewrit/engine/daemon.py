@@ -23,7 +23,8 @@ from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, heap, status
 from gatewrit.engine.around import Around
 from gatewrit.engine.chronicle import Chronicle
-from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
+from gatewrit.engine.drift import Drift
+from gatewrit.engine.enforcer import LOOK_EVERY, LOOK_SOON, Enforcer
 from gatewrit.engine.enquiries import Enquiries
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
@@ -42,7 +43,7 @@ from gatewrit.kernel import text
 from gatewrit.policy.load import read_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
     from gatewrit.compile.render import Compiled
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.store import Kept
     from gatewrit.kernel.host import HostReader
+    from gatewrit.kernel.notices import Notices
     from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.load import Reading
     from gatewrit.policy.model import Fault
@@ -73,8 +75,15 @@ _BLIND = (
 class Daemon:
     """One gateway's enforcement. `run` is its life; `snapshot`, `alive` and `reload` are for everybody else."""
 
-    def __init__(
-        self, config: Config, kernel: Kernel, clock: Clock, notifier: Notifier, host: HostReader | None = None
+    def __init__(  # noqa: PLR0913 - what is around it, each by name
+        self,
+        config: Config,
+        kernel: Kernel,
+        clock: Clock,
+        notifier: Notifier,
+        host: HostReader | None = None,
+        *,
+        notices: Callable[[], Notices] | None = None,
     ) -> None:
         self._config = config
         self._kernel = kernel
@@ -91,6 +100,7 @@ class Daemon:
         self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
+        self._drift = Drift(clock, self._agenda, notices)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
         self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
         self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
@@ -144,7 +154,11 @@ class Daemon:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
         self.chronicle.note("started", None, self._config.about())
-        with self._clock.watch(self._clock_was_set), self._around.watch(self._wanted.set):
+        with (
+            self._clock.watch(self._clock_was_set),
+            self._around.watch(self._wanted.set),
+            self._drift.watch(self._enforcer.doubt, self._wanted.set),
+        ):
             while True:
                 await self._turn()
 
@@ -245,8 +259,9 @@ class Daemon:
         assert self._awaited is not None  # noqa: S101 - else it isn't called
         intake, faults = self._awaited
         compiled, _, _ = await asyncio.to_thread(self._compile, intake, self._time.settled())
-        if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
-            return
+        with self._drift.mute():
+            if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
+                return
         self._awaited = None
         outcome = await self._settle(intake, faults)
         waiting, self._waiting = self._waiting, []
@@ -398,18 +413,28 @@ class Daemon:
     async def _enforce(self, cause: str) -> int:
         """Make one pass over the kernel and account for it; give how much it changed."""
         began = self._clock.monotonic()
-        done = await self._enforcer.enforce(cause, self._enforcing)
-        took = self._clock.monotonic() - began
-        if done is not None:
-            self._in_force = self._standing.intake
-            await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
-            if await self._tally.settle(self._enforcer.compiled.counters, done):
-                self._enforcer.swept()
-            if done.changed:
-                await self._time.save()
-            self._standing = self._accounted(done, took, drifted=cause == "look" and done.changed > 0)
+        with self._drift.mute():
+            done = await self._enforcer.enforce(cause, self._enforcing)
+            took = self._clock.monotonic() - began
+            if done is not None:
+                await self._account(done, took, drifted=cause == "look" and done.changed > 0)
+        if done is not None and await self._enforcer.overtaken():
+            # While nobody listened.
+            self._agenda.hasten("look", LOOK_SOON)
         self._publish()
         return done.changed if done is not None else 0
+
+    async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
+        """Account for a pass that the kernel confirmed."""
+        self._in_force = self._standing.intake
+        await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
+        if await self._tally.settle(self._enforcer.compiled.counters, done):
+            self._enforcer.swept()
+        if done.changed:
+            await self._time.save()
+        if drifted:
+            self._drift.repaired()
+        self._standing = self._accounted(done, took, drifted=drifted)
 
     def _accounted(self, done: Pass, took: float, *, drifted: bool) -> status.Standing:
         """Give how things stand after a pass that the kernel confirmed."""
@@ -458,6 +483,7 @@ class Daemon:
             *self._time.troubles(),
             *self._around.troubles,
             *self._hand.troubles(now),
+            *self._drift.troubles,
         ]
         if self._enforcer.failure is not None:
             troubles.append(self._enforcer.failure)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.timing import Agenda
+    from gatewrit.kernel.notices import Notice
     from gatewrit.kernel.ruleset import Ruleset
     from gatewrit.kernel.socket import Kernel
     from gatewrit.kernel.transaction import Actual
@@ -99,6 +100,19 @@ class Enforcer:
         """Note that counters were deleted after the last pass, by us and in the very next transaction."""
         if self._known is not None:
             self._known = replace(self._known, generation=self._known.generation + 1)
+
+    def doubt(self, notice: Notice) -> None:
+        """Read again what somebody else touched, or everything as soon as there is time for it."""
+        if self._known is not None:
+            self._known = reconcile_.without_sets(self._known, notice.sets)
+        self._suspect |= notice.lost
+
+    async def overtaken(self) -> bool:
+        """Whether somebody changed the ruleset since it was read."""
+        try:
+            return self._known is None or await self._kernel.generation() != self._known.generation
+        except KernelError:
+            return True
 
     def forget_coming(self) -> None:
         """Nothing is being prepared any more: what was is in force now, or is to go."""

@@ -46,6 +46,9 @@ ACTIONS: Mapping[str, str] = {
         "`must_continue` this service"
     ),
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
+    "table_contested": (
+        "Find who changes it (`nft monitor` shows each change) and have them stop; only gatewrit may write its table"
+    ),
     "clock_untrusted": (
         "Set the clock right and have it synchronised (NTP). If it is right, and what was seen before was wrong: stop "
         "gatewrit, delete the file named here, start it again; the table stays meanwhile"
