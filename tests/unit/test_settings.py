@@ -148,8 +148,6 @@ def test_all_faults_of_all_layers_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        ("signatures: {required: 1}", 13),
-        ("signatures: {keys: [abc]}", 13),
         ("tls: {cert: a, key: b}", 6),
         ("tokens: /etc/gatewrit/tokens", 9),
         ("listen: ['0.0.0.0:9451']", 10),
