@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -130,8 +131,8 @@ def _signed_by(key: Ed25519PublicKey) -> Judge:
     return judge
 
 
-def _ecdsa(reader: Reader) -> Judge:
-    key, curve = _point(reader)
+def _ecdsa(curve: str, reader: Reader) -> Judge:
+    key = _point(curve, reader)
 
     def judge(algorithm: str, signature: Reader, message: bytes) -> None:
         _only(f"ecdsa-sha2-{curve}", algorithm)
@@ -178,9 +179,7 @@ def _sk_ed25519(reader: Reader) -> Judge:
 
 
 def _sk_ecdsa(reader: Reader) -> Judge:
-    key, curve = _point(reader)
-    if curve != "nistp256":
-        raise KeyRefusedError(f"a security key on {curve}, where only nistp256 is")
+    key = _point("nistp256", reader)
     application = _application(reader)
 
     def judge(algorithm: str, signature: Reader, message: bytes) -> None:
@@ -193,7 +192,7 @@ def _sk_ecdsa(reader: Reader) -> Judge:
 
 _MAKERS: dict[str, Callable[[Reader], Judge]] = {
     "ssh-ed25519": _ed25519,
-    **{f"ecdsa-sha2-{curve}": _ecdsa for curve in _CURVES},
+    **{f"ecdsa-sha2-{curve}": partial(_ecdsa, curve) for curve in _CURVES},
     "ssh-rsa": _rsa,
     "sk-ssh-ed25519@openssh.com": _sk_ed25519,
     "sk-ecdsa-sha2-nistp256@openssh.com": _sk_ecdsa,
@@ -214,15 +213,15 @@ def _ed25519_key(reader: Reader) -> Ed25519PublicKey:
         raise KeyRefusedError("no Ed25519 key: it has another length than 32 bytes") from None
 
 
-def _point(reader: Reader) -> tuple[ec.EllipticCurvePublicKey, str]:
-    """Read a curve and a point on it, which is given in full (RFC 5656, section 3.1)."""
-    curve, point = reader.name(), reader.string()
-    if curve not in _CURVES:
-        raise KeyRefusedError(f"the curve {curve} isn't known; known are {', '.join(_CURVES)}")
+def _point(curve: str, reader: Reader) -> ec.EllipticCurvePublicKey:
+    """Read the curve's name and a point on it, which is given in full (RFC 5656, section 3.1)."""
+    said, point = reader.name(), reader.string()
+    if said != curve:
+        raise KeyRefusedError(f"its curve is {said}, where its kind says {curve}")
     if point[:1] != b"\x04":
         raise KeyRefusedError("its point isn't given in full")
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve][0], point), curve
+        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve][0], point)
     except ValueError:
         raise KeyRefusedError(f"its point isn't one of {curve}") from None
 
