@@ -103,7 +103,9 @@ def test_what_nobody_signed_changes_nothing_until_it_is_signed(signed: Gateway) 
     checked = signed.cli("check")
     assert checked.returncode == 0
     assert "manifest serial 2" in checked.stdout
-    assert ALICE.name in checked.stdout
+    shown = signed.status()["manifest"]
+    assert (shown["serial"], [each.split(" ")[0] for each in shown["signers"]]) == (2, ["alice", "carol"])
+    assert "manifest 2, signed by alice (SHA256:" in signed.cli("status").stdout
     accepted = [json.loads(each) for each in _kinds(signed, "manifest")]
     assert [(each["serial"], [who["name"] for who in each["signers"]]) for each in accepted] == [
         (1, ["alice", "bob"]),

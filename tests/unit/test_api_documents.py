@@ -94,6 +94,7 @@ STATUS = {
     },
     "problems": [PROBLEM],
     "progress": None,
+    "manifest": None,
 }
 
 

@@ -29,7 +29,7 @@ from gatewrit.signing.sshsig import NAMESPACE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatewrit.engine.sealing import Accepted
+    from gatewrit.engine.snapshot import Accepted
     from gatewrit.policy.files import Folder
     from gatewrit.policy.model import Fault
     from gatewrit.settings import Settings

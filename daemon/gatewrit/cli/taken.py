@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.holds import Held
     from gatewrit.engine.intake import Intake
-    from gatewrit.engine.sealing import Accepted
+    from gatewrit.engine.snapshot import Accepted
     from gatewrit.engine.store import Kept
     from gatewrit.policy.load import Reading
     from gatewrit.settings import Settings

@@ -504,7 +504,7 @@ class Daemon:
         self._standing = replace(
             self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
-        shown = replace(status.snapshot(self._standing, now), progress=self._progress)
+        shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
         before, self._snapshot = self._snapshot, shown
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:

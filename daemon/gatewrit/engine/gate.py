@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gatewrit.engine import sealing
-from gatewrit.engine.sealing import Accepted, NotSealedError, vouch
+from gatewrit.engine.sealing import NotSealedError, vouch
 from gatewrit.engine.status import Trouble
 from gatewrit.policy.load import read_directory
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.chronicle import Chronicle
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.sealing import Seal, Signing
+    from gatewrit.engine.snapshot import Accepted
     from gatewrit.policy.files import Folder
     from gatewrit.policy.lists import ListFile, Shelf
     from gatewrit.policy.load import Reading
@@ -53,7 +54,7 @@ class Gate:
         self._signing = signing
         self._scribe = scribe
         self._chronicle = chronicle
-        self._last: Accepted | None = None
+        self.accepted: Accepted | None = None
         self._saved: Accepted | None = None
         self._ignored: tuple[Fault, ...] = ()
         self.faults: tuple[Fault, ...] = ()
@@ -76,7 +77,7 @@ class Gate:
         """Read the directory; None if it isn't as enough people signed it. What is accepted is written down first."""
         try:
             await asyncio.to_thread(self._remember)
-            reading, seal = await asyncio.to_thread(read_signed, path, self._signing, self._last, before, shelf)
+            reading, seal = await asyncio.to_thread(read_signed, path, self._signing, self.accepted, before, shelf)
         except NotSealedError as refused:
             self.faults, self._ignored = refused.faults, ()
             for each in self.faults:
@@ -90,21 +91,21 @@ class Gate:
 
     def _remember(self) -> None:
         """Read back what was accepted before this life; raises `NotSealedError` for as long as that can't be done."""
-        if self._signing.required and self._last is None:
+        if self._signing.required and self.accepted is None:
             try:
-                self._last = self._saved = sealing.load_accepted(self._scribe.state)
+                self.accepted = self._saved = sealing.load_accepted(self._scribe.state)
             except (OSError, ValueError) as error:
                 raise sealing.unknown(self._scribe.state, error) from None
 
     async def _accept(self, seal: Seal, now: int) -> None:
-        if self._last is None or self._last.digest != seal.digest:
-            accepted = self._last = seal.accepted(now)
+        if self.accepted is None or self.accepted.digest != seal.digest:
+            self.accepted = accepted = seal.accepted(now)
             signers = [{"fingerprint": each.fingerprint, "name": each.name} for each in seal.signers]
             said = {**sealing.document(accepted), "signers": signers, "files": len(seal.manifest.files)}
             self._chronicle.note("manifest", None, said)
             who = [str(each) for each in seal.signers]
             log.info("manifest.accepted", serial=accepted.serial, digest=accepted.digest, signers=who)
-        last = self._last
+        last = self.accepted
         if self._saved != last and await self._scribe.write(
             "manifest that was accepted", lambda: sealing.save_accepted(self._scribe.state, last)
         ):

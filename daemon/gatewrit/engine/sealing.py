@@ -12,9 +12,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.engine import durable
+from gatewrit.engine.snapshot import Accepted
 from gatewrit.policy import files
 from gatewrit.policy.faults import all_of, fault
 from gatewrit.policy.files import MANIFEST
+from gatewrit.policy.instant import LAST
 from gatewrit.policy.load import policy_files
 from gatewrit.policy.model import Place
 from gatewrit.policy.ranges import MAX_LIST_BYTES
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from gatewrit.policy.model import Fault, Severity
     from gatewrit.signing.keys import PublicKey
 
-VERSION = 1
 #: What the highest manifest that was ever accepted is kept in, in the state directory.
 FILE = "manifest.json"
 #: More signature files aren't looked into: whoever puts so many there wants to keep us busy.
@@ -47,17 +48,6 @@ class Signing:
 
     required: int = 0
     keys: tuple[PublicKey, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A manifest that was accepted at `at`: instants in epoch seconds, `signers` are fingerprints."""
-
-    serial: int
-    digest: str
-    made: int
-    signers: tuple[str, ...]
-    at: int
 
 
 class NotSealedError(Exception):
@@ -79,7 +69,7 @@ class Seal:
 
     def accepted(self, at: int) -> Accepted:
         """Give what is to be kept of it."""
-        signers = tuple(each.fingerprint for each in self.signers)
+        signers = tuple(map(str, self.signers))
         return Accepted(self.manifest.serial, self.digest, self.manifest.made, signers, at)
 
 
@@ -143,23 +133,22 @@ def load_accepted(state: Path) -> Accepted | None:
     value = durable.read_json(state / FILE)
     if value is None:
         return None
-    try:
-        signers = tuple(value["signers"])
-        accepted = Accepted(value["serial"], value["digest"], value["made"], signers, value["at"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"something is missing in it: {error}") from None
-    if (
-        value.get("version") != VERSION
-        or type(accepted.serial) is not int
-        or not 0 < accepted.serial <= text.MAX_SERIAL
-    ):
-        raise ValueError(f"not a manifest that was accepted: {value!r:.200}")
-    return accepted
+    match value:
+        case {
+            "version": 1,
+            "serial": int(serial),
+            "digest": str(digest),
+            "made": int(made),
+            "signers": [*signers],
+            "at": int(at),
+        } if 0 < serial <= text.MAX_SERIAL and all(0 <= each <= LAST for each in (made, at)):
+            return Accepted(serial, digest, made, tuple(map(str, signers)), at)
+    raise ValueError(f"not a manifest that was accepted: {value!r:.200}")
 
 
 def save_accepted(state: Path, accepted: Accepted) -> None:
     """Keep the highest manifest that was accepted; raises `OSError`."""
-    durable.write_json(state / FILE, {"version": VERSION, **document(accepted)})
+    durable.write_json(state / FILE, {"version": 1, **document(accepted)})
 
 
 def document(accepted: Accepted) -> dict[str, Any]:
