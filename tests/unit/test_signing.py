@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gatewrit.signing.keys import KeyRefusedError, SignatureError, read_key
 from gatewrit.signing.manifest import MAX_SERIAL, Manifest, ManifestError, parse
 from gatewrit.signing.sshsig import MAX_BYTES, check, read_signature
+from gatewrit.signing.wire import Reader, WireError
 from support import signers
 from support.signers import armored, number, string
 
@@ -139,6 +140,24 @@ def test_whatever_is_changed_in_a_signature_it_no_longer_counts(data: st.DataObj
             )
     if bytes(changed) != CLAIMS[kind]:
         assert refused(KINDS[kind], armored(bytes(changed)))
+
+
+def test_nothing_may_stand_behind_a_signature() -> None:
+    assert "1 bytes too many" in refused(ALICE, armored(ALICE.claim(MESSAGE) + b"\0"))
+    for who in KINDS.values():
+        with pytest.raises(SignatureError, match="1 bytes too many"):
+            read_key(who.line).check(who.raw(MESSAGE) + b"\0", MESSAGE)
+
+
+@pytest.mark.parametrize("text", [b"", b"\0", b"\0\x01", b"\x80", b"\x01" * 3000])
+def test_numbers_have_one_form(text: bytes) -> None:
+    with pytest.raises(WireError, match="where a positive number should stand"):
+        Reader(string(text)).number()
+
+
+@pytest.mark.parametrize("value", [1, 127, 128, 255, 256, 2**256 - 1])
+def test_numbers_are_read_as_they_are_written(value: int) -> None:
+    assert Reader(number(value)).number() == value
 
 
 @given(st.binary(max_size=300))

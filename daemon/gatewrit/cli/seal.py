@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatewrit.cli.app import FINE, REFUSED, Quit, print_faults, print_json, refuse, verb
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, print_faults, print_json, refuse, verb
 from gatewrit.cli.service import rails, signing
 from gatewrit.cli.taken import last_accepted
 from gatewrit.compile.rails import Judge
@@ -74,7 +74,8 @@ def manifest(settings: Settings, path: Path | None, serial: int | None, *, as_js
         target.chmod(0o644)
         durable.remove_all(directory / name for name in signatures)
     except (OSError, RefusedFile, ManifestError) as error:
-        raise Quit(f"{directory / MANIFEST}: {error}; no manifest was written") from None
+        code = FAILED if isinstance(error, OSError) else REFUSED
+        raise Quit(f"{directory / MANIFEST}: {error}; no manifest was written", code) from None
     return _tell(directory, made, signatures, written=True, as_json=as_json)
 
 

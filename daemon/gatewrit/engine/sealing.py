@@ -189,7 +189,7 @@ def _lacking(folder: files.Folder, seal: Seal, signing: Signing) -> Fault | None
     message = (
         f"manifest serial {seal.manifest.serial} has {have} of the {signing.required} signatures that it needs: "
         f"{'signed by ' + _some(key.called for key in seal.signers) if have else 'signed by nobody who may'}; "
-        f"still missing of {_some(others)}"
+        f"needed: {signing.required - have} more, of {_some(others)}"
     )
     return _against(folder, MANIFEST, "not_signed", message)
 
