@@ -128,7 +128,8 @@ TAMPERED: list[tuple[Callable[[Gateway], object], str, str]] = [
     (lambda g: (g.policies / "bravo.yaml").mkdir(), "not_as_signed", "bravo.yaml (not in the manifest)"),
     (lambda g: shutil.rmtree(g.services), "not_as_signed", "services/alpha.yaml (not there"),
     (lambda g: (g.policies / "MANIFEST").unlink(), "not_signed", "there is no MANIFEST"),
-    (lambda g: g.write("MANIFEST", "gatewrit-manifest 2\n"), "manifest_invalid", "the first line must be"),
+    (lambda g: g.write("MANIFEST", "gatewrit-manifest 2\n"), "not_signed", "signed by nobody who may; needed: 2 more"),
+    (lambda g: (g.write("MANIFEST", "serial 9\n"), sign(g, ALICE, BOB)), "manifest_invalid", "the first line must be"),
     (
         lambda g: (g.policies / "MANIFEST.bob.sig").unlink(),
         "not_signed",

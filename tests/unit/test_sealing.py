@@ -100,6 +100,11 @@ def test_what_was_vouched_for_is_what_is_parsed(
 
 def test_nothing_is_parsed_that_nobody_signed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder, {"alpha.yaml": policy("alpha", revision=2)})
+    (folder / "MANIFEST.bob.sig").write_text(ALICE.sign((folder / "MANIFEST").read_bytes()))
+    with monkeypatch.context() as patched:
+        patched.setattr("gatewrit.signing.manifest.parse", lambda *_: pytest.fail("it was parsed"))
+        assert refused(folder) == ["not_signed", "signature_ignored"]
+    (folder / "MANIFEST.bob.sig").write_text(BOB.sign((folder / "MANIFEST").read_bytes()))
     monkeypatch.setattr("gatewrit.policy.load._read_folder", lambda *_: pytest.fail("it was parsed"))
     assert refused(folder) == ["not_as_signed"]
 

@@ -78,45 +78,24 @@ def vouch(
 ) -> tuple[files.Folder, Seal]:
     """Give the folder as it was signed, with every file in memory; raises `NotSealedError` or `RefusedFile`.
 
-    `last` is the highest manifest that was accepted so far. Lists are taken from `before` where they are the same.
+    `last` is the highest manifest that was accepted so far. Lists are taken from `before` where they are the same. Only
+    what enough people signed is parsed, the manifest too.
     """
-    seal = examine(folder, signing)
-    for reason in (_lacking(folder, seal, signing), _outdated(folder, seal, last)):
-        if reason is not None:
-            raise NotSealedError((reason, *seal.ignored))
-    return _sealed(folder, seal, before), seal
-
-
-def examine(folder: files.Folder, signing: Signing) -> Seal:
-    """Read the manifest of a folder and whose signatures are valid; raises `NotSealedError` or `RefusedFile`."""
     try:
         written = files.read(folder, MANIFEST, text.MAX_BYTES).data
-        manifest = text.parse(written)
     except files.RefusedFile as refused:
-        if refused.code != "not_found":
-            raise NotSealedError((_against(folder, MANIFEST, refused.code, refused.message),)) from None
-        message = f"there is no {MANIFEST}, so nobody vouches for what is in this directory"
-        raise NotSealedError((_against(folder, MANIFEST, "not_signed", message),)) from None
+        raise NotSealedError((_unreadable(folder, refused),)) from None
+    signers, ignored = _signers(folder, signing, written)
+    if (reason := _lacking(folder, written, signers, signing)) is not None:
+        raise NotSealedError((reason, *ignored))
+    try:
+        seal = Seal(text.parse(written), text.digest(written), signers, ignored)
     except ManifestError as error:
         place = Place(posixpath.join(folder.path, MANIFEST), error.line, 1)
-        raise NotSealedError((fault(place, "manifest_invalid", str(error)),)) from None
-    signers: dict[bytes, tuple[PublicKey, str]] = {}
-    ignored = []
-    known = {each.blob: each for each in signing.keys}
-    named = [name for name in files.names(folder) if files.is_signature(name)] if known else []
-    for name in named[:_MOST_SIGNATURES]:
-        try:
-            key = _signer(files.read(folder, name, sshsig.MAX_BYTES).data, written, known)
-            if key.blob in signers:
-                raise SignatureError(f"{key} has signed already, in {signers[key.blob][1]}; each key counts once")  # noqa: TRY301 - told like all others
-            signers[key.blob] = key, name
-        except (SignatureError, files.RefusedFile) as error:
-            message = f"this signature of the manifest doesn't count: {error}"
-            ignored.append(_against(folder, name, "signature_ignored", message, "warning"))
-    if more := named[_MOST_SIGNATURES:]:
-        message = f"from here on {len(more)} signature files aren't looked into; remove those that aren't needed"
-        ignored.append(_against(folder, more[0], "signature_ignored", message, "warning"))
-    return Seal(manifest, text.digest(written), tuple(key for key, _ in signers.values()), tuple(ignored))
+        raise NotSealedError((fault(place, "manifest_invalid", str(error)), *ignored)) from None
+    if (reason := _outdated(folder, seal, last)) is not None:
+        raise NotSealedError((reason, *ignored))
+    return _sealed(folder, seal, before), seal
 
 
 def differences(folder: files.Folder, manifest: Manifest, held: Mapping[str, str]) -> tuple[str, ...]:
@@ -168,6 +147,42 @@ def unknown(state: Path, error: Exception) -> NotSealedError:
     return NotSealedError((fault(Place(str(state / FILE), 1, 1), "manifest_unknown", message),))
 
 
+def _unreadable(folder: files.Folder, refused: files.RefusedFile) -> Fault:
+    if refused.code != "not_found":
+        return _against(folder, MANIFEST, refused.code, refused.message)
+    message = f"there is no {MANIFEST}, so nobody vouches for what is in this directory"
+    return _against(folder, MANIFEST, "not_signed", message)
+
+
+def _signers(folder: files.Folder, signing: Signing, written: bytes) -> tuple[tuple[PublicKey, ...], tuple[Fault, ...]]:
+    """Give the keys by which the manifest is validly signed, and say which signatures don't count."""
+    signers: dict[bytes, tuple[PublicKey, str]] = {}
+    ignored = []
+    known = {each.blob: each for each in signing.keys}
+    named = [name for name in files.names(folder) if files.is_signature(name)] if known else []
+    for name in named[:_MOST_SIGNATURES]:
+        try:
+            key = _signer(files.read(folder, name, sshsig.MAX_BYTES).data, written, known)
+        except (SignatureError, files.RefusedFile) as error:
+            ignored.append(_doesnt_count(folder, name, str(error)))
+            continue
+        if key.blob in signers:
+            again = f"{key} has signed already, in {signers[key.blob][1]}; each key counts once"
+            ignored.append(_doesnt_count(folder, name, again))
+        else:
+            signers[key.blob] = key, name
+    if more := named[_MOST_SIGNATURES:]:
+        rest = f"from here on {len(more)} signature files aren't looked into; remove those that aren't needed"
+        ignored.append(_doesnt_count(folder, more[0], rest))
+    return tuple(key for key, _ in signers.values()), tuple(ignored)
+
+
+def _doesnt_count(folder: files.Folder, name: str, why: str) -> Fault:
+    return _against(
+        folder, name, "signature_ignored", f"this signature of the manifest doesn't count: {why}", "warning"
+    )
+
+
 def _signer(armored: bytes, written: bytes, known: Mapping[bytes, PublicKey]) -> PublicKey:
     """Give the key by which a signature of the manifest is valid; raises `SignatureError`."""
     signature = sshsig.read_signature(armored)
@@ -181,14 +196,14 @@ def _signer(armored: bytes, written: bytes, known: Mapping[bytes, PublicKey]) ->
     return key
 
 
-def _lacking(folder: files.Folder, seal: Seal, signing: Signing) -> Fault | None:
-    have = len(seal.signers)
+def _lacking(folder: files.Folder, written: bytes, signers: tuple[PublicKey, ...], signing: Signing) -> Fault | None:
+    have = len(signers)
     if have >= signing.required:
         return None
-    others = [key.called for key in signing.keys if key not in seal.signers]
+    others = [key.called for key in signing.keys if key not in signers]
     message = (
-        f"manifest serial {seal.manifest.serial} has {have} of the {signing.required} signatures that it needs: "
-        f"{'signed by ' + _some(key.called for key in seal.signers) if have else 'signed by nobody who may'}; "
+        f"the manifest that lies here ({text.digest(written)[:19]}…) has {have} of the {signing.required} signatures "
+        f"that it needs: {'signed by ' + _some(key.called for key in signers) if have else 'signed by nobody who may'}; "
         f"needed: {signing.required - have} more, of {_some(others)}"
     )
     return _against(folder, MANIFEST, "not_signed", message)
