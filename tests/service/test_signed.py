@@ -80,11 +80,6 @@ def test_what_nobody_signed_changes_nothing_until_it_is_signed(signed: Gateway) 
     assert "gatewrit manifest" in problem["action"]
     assert signed.status()["enforcement"] == "degraded"
     assert signed.cli("reload").returncode == 2
-    # Neither does a restart take it in: what was last good is.
-    signed.restart()
-    assert signed.listing() == before
-    assert signed.views()["alpha"]["state"] == "in_force"
-    assert ("not_as_signed", None) in signed.problems()
     assert signed.cli("check").returncode == 2
     assert signed.cli("render").returncode == 2
     assert signed.cli("verify").returncode == 0
@@ -110,6 +105,7 @@ def test_what_nobody_signed_changes_nothing_until_it_is_signed(signed: Gateway) 
         (1, ["alice", "bob"]),
         (2, ["alice", "carol"]),
     ]
+    assert signed.cli("log", "verify").returncode == 0
     assert "signed by alice (SHA256:" in signed.cli("log", "--kind", "manifest").stdout
     assert all(who["fingerprint"].startswith("SHA256:") for each in accepted for who in each["signers"])
 
@@ -140,6 +136,27 @@ TAMPERED: list[tuple[Callable[[Gateway], object], str, str]] = [
 ]
 
 
+def by_hand(signed: Gateway) -> None:
+    """What people decide on the gateway itself goes on while nobody signs."""
+    signed.write("alpha.yaml", policy("alpha", "alpha", state="rescinded", revision=2))
+    assert codes(signed.reload()) == ["not_as_signed"]
+    assert signed.cli("suspend", "alpha", "--until", "1h", "--reason", "ticket 1").returncode == 0
+    assert signed.views()["alpha"]["state"] == "suspended"
+    assert signed.cli("resume", "alpha").returncode == 0
+    assert signed.blocks(FIRST)
+    (signed.policies / "alpha.yaml").unlink()
+    forgot = signed.cli("forget", "alpha", "--reason", "ticket 2")
+    assert forgot.returncode == 2
+    assert "nobody can say what is gone" in forgot.stderr
+    assert signed.blocks(FIRST)
+    # Signed away, it stays until it is forgotten, as ever.
+    (signed.policies / "services/alpha.yaml").unlink()
+    seal(signed, ALICE, BOB)
+    assert codes(signed.reload()) == ["policy_missing"]
+    assert signed.cli("forget", "alpha", "--reason", "ticket 3").returncode == 0
+    assert not signed.blocks(FIRST)
+
+
 def test_what_isnt_as_enough_people_signed_changes_nothing(signed: Gateway) -> None:
     before = signed.listing()
     shutil.copytree(signed.policies, signed.root / "good")
@@ -163,6 +180,7 @@ def test_what_isnt_as_enough_people_signed_changes_nothing(signed: Gateway) -> N
     assert "each key counts once" in said["MANIFEST.zz.sig:1:1"]
     assert "made over something else" in said["MANIFEST.old.sig:1:1"]
     assert signed.status()["enforcement"] == "in_sync"
+    by_hand(signed)
 
 
 def test_an_older_manifest_isnt_taken_again(signed: Gateway) -> None:
@@ -177,8 +195,10 @@ def test_an_older_manifest_isnt_taken_again(signed: Gateway) -> None:
     assert codes(outcome) == ["manifest_old"]
     assert "serial 1 is older than 2" in outcome["faults"][0]["message"]
     assert signed.listing() == now
+    # Neither does a restart take it in: what was last good is, and the serial is known still.
     signed.restart()
     assert signed.listing() == now
+    assert signed.views()["alpha"]["state"] == "in_force"
     assert ("manifest_old", None) in signed.problems()
 
     # The same serial for something else is no better; the older content under a higher serial is.
@@ -246,26 +266,6 @@ def test_once_without_a_daemon(gateway: Gateway) -> None:
     assert gateway.blocks(FIRST, SECOND)
 
 
-def test_what_is_due_by_itself_and_by_hand_goes_on_while_nobody_signs(signed: Gateway) -> None:
-    signed.write("alpha.yaml", policy("alpha", "alpha", state="rescinded", revision=2))
-    assert codes(signed.reload()) == ["not_as_signed"]
-    assert signed.cli("suspend", "alpha", "--until", "1h", "--reason", "ticket 1").returncode == 0
-    assert signed.views()["alpha"]["state"] == "suspended"
-    assert signed.cli("resume", "alpha").returncode == 0
-    assert signed.blocks(FIRST)
-    (signed.policies / "alpha.yaml").unlink()
-    forgot = signed.cli("forget", "alpha", "--reason", "ticket 2")
-    assert forgot.returncode == 2
-    assert "nobody can say what is gone" in forgot.stderr
-    assert signed.blocks(FIRST)
-    # Signed away, it stays until it is forgotten, as ever.
-    (signed.policies / "services/alpha.yaml").unlink()
-    seal(signed, ALICE, BOB)
-    assert codes(signed.reload()) == ["policy_missing"]
-    assert signed.cli("forget", "alpha", "--reason", "ticket 3").returncode == 0
-    assert not signed.blocks(FIRST)
-
-
 def test_without_the_setting_signatures_mean_nothing(gateway: Gateway) -> None:
     gateway.order("alpha", FIRST, "tcp/3101")
     seal(gateway, MALLORY)
@@ -276,3 +276,35 @@ def test_without_the_setting_signatures_mean_nothing(gateway: Gateway) -> None:
     checked = gateway.cli("check")
     assert checked.returncode == 0
     assert "not_as_signed" in checked.stderr
+
+
+def test_a_manifest_is_written_of_what_is_sound_and_new(gateway: Gateway) -> None:
+    manifest = gateway.policies / "MANIFEST"
+    gateway.write("services/list.txt", "203.0.113.0/24\n")
+    gateway.order("alpha", "list.txt", "tcp/3101")
+    gateway.write("notes.txt", "not read\n")
+    first = gateway.cli("manifest", "--serial", "41")
+    assert first.returncode == 0
+    assert "serial 41, 3 files" in first.stdout
+    assert "ssh-keygen -Y sign -n gatewrit" in first.stdout
+    written = manifest.read_bytes()
+    names = [line.split("  ")[1] for line in written.decode().splitlines()[3:]]
+    assert names == ["alpha.yaml", "services/alpha.yaml", "services/list.txt"]
+    sign(gateway, ALICE)
+    again = gateway.cli("manifest", "--json")
+    assert not json.loads(again.stdout)["written"]
+    assert manifest.read_bytes() == written
+
+    gateway.write("bravo.yaml", "policy: bravo\n")
+    assert gateway.cli("manifest").returncode == 2
+    assert manifest.read_bytes() == written
+    (gateway.policies / "bravo.yaml").unlink()
+    gateway.write("services/list.txt", "203.0.112.0/24\n")
+    changed = json.loads(gateway.cli("manifest", "--json").stdout)
+    assert (changed["serial"], changed["removed"]) == (42, ["MANIFEST.alice.sig"])
+    assert not (gateway.policies / "MANIFEST.alice.sig").exists()
+    gateway.write("MANIFEST", "cut off")
+    refused = gateway.cli("manifest")
+    assert refused.returncode == 2
+    assert "the first line must be" in refused.stderr
+    assert manifest.read_text() == "cut off"

@@ -201,10 +201,10 @@ def _lacking(folder: files.Folder, written: bytes, signers: tuple[PublicKey, ...
     if have >= signing.required:
         return None
     others = [key.called for key in signing.keys if key not in signers]
+    who = _some(key.called for key in signers) if have else "nobody who may"
     message = (
         f"the manifest that lies here ({text.digest(written)[:19]}…) has {have} of the {signing.required} signatures "
-        f"that it needs: {'signed by ' + _some(key.called for key in signers) if have else 'signed by nobody who may'}; "
-        f"needed: {signing.required - have} more, of {_some(others)}"
+        f"that it needs: signed by {who}; needed: {signing.required - have} more, of {_some(others)}"
     )
     return _against(folder, MANIFEST, "not_signed", message)
 
