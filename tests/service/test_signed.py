@@ -123,6 +123,7 @@ TAMPERED: list[tuple[Callable[[Gateway], object], str, str]] = [
     (lambda g: g.order("bravo", SECOND, "tcp/3101"), "not_as_signed", "bravo.yaml and services/bravo.yaml (not in"),
     (lambda g: (g.policies / "bravo.yaml").mkdir(), "not_as_signed", "bravo.yaml (not in the manifest)"),
     (lambda g: shutil.rmtree(g.services), "not_as_signed", "services/alpha.yaml (not there"),
+    (lambda g: (shutil.rmtree(g.services), g.services.touch()), "not_as_signed", "can't be listed: "),
     (lambda g: (g.policies / "MANIFEST").unlink(), "not_signed", "there is no MANIFEST"),
     (lambda g: g.write("MANIFEST", "gatewrit-manifest 2\n"), "not_signed", "signed by nobody who may; needed: 2 more"),
     (lambda g: (g.write("MANIFEST", "serial 9\n"), sign(g, ALICE, BOB)), "manifest_invalid", "the first line must be"),
@@ -306,5 +307,5 @@ def test_a_manifest_is_written_of_what_is_sound_and_new(gateway: Gateway) -> Non
     gateway.write("MANIFEST", "cut off")
     refused = gateway.cli("manifest")
     assert refused.returncode == 2
-    assert "the first line must be" in refused.stderr
+    assert "MANIFEST that lies there, line 1: " in refused.stderr
     assert manifest.read_text() == "cut off"

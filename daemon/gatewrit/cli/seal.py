@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, print_faults, print_json, refuse, verb
+from gatewrit.cli.app import FINE, REFUSED, Quit, print_faults, print_json, refuse, verb
 from gatewrit.cli.service import rails, signing
 from gatewrit.cli.taken import last_accepted
 from gatewrit.compile.rails import Judge
@@ -73,9 +73,11 @@ def manifest(settings: Settings, path: Path | None, serial: int | None, *, as_js
         # Signers read it, who needn't be who wrote it.
         target.chmod(0o644)
         durable.remove_all(directory / name for name in signatures)
-    except (OSError, RefusedFile, ManifestError) as error:
-        code = FAILED if isinstance(error, OSError) else REFUSED
-        raise Quit(f"{directory / MANIFEST}: {error}; no manifest was written", code) from None
+    except ManifestError as error:
+        hint = f"the {MANIFEST} that lies there, line {error.line}: {error}; take it away" if error.line else str(error)
+        raise Quit(f"{directory}: {hint}; no manifest was written", REFUSED) from None
+    except (OSError, RefusedFile) as error:
+        raise Quit(f"{directory / MANIFEST}: {error}; no manifest was written") from None
     return _tell(directory, made, signatures, written=True, as_json=as_json)
 
 

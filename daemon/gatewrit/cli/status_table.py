@@ -83,7 +83,7 @@ def _verdict(status: Document) -> Text:
         (f"\n{words.plain(str(status['gateway']))}, gatewrit {status['version']}, {_clock(status['now'])} UTC", "dim"),
         (f"\nruleset {ruleset['generation']}: {ruleset['segments']['ipv4']} IPv4 and ", "dim"),
         (f"{ruleset['segments']['ipv6']} IPv6 segments", "dim"),
-        (_signed(status["manifest"]), "dim"),
+        (_signed(status.get("manifest")), "dim"),
     )
 
 

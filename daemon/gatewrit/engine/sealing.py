@@ -100,7 +100,10 @@ def vouch(
 
 def differences(folder: files.Folder, manifest: Manifest, held: Mapping[str, str]) -> tuple[str, ...]:
     """Say what is otherwise in a folder than in a manifest; `held` are its files' digests, as far as they exist."""
-    unnamed = [path for path in policy_files(folder) if path not in manifest.files]
+    try:
+        unnamed = [path for path in policy_files(folder) if path not in manifest.files]
+    except files.RefusedFile as refused:
+        return (f"what lies in it can't be listed: {refused.message}",)
     gone = [path for path in manifest.files if path not in held]
     changed = [path for path, digest in held.items() if manifest.files[path] != digest]
     said = ((changed, "not as signed"), (gone, "not there or unreadable"), (unnamed, "not in the manifest"))
