@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +22,6 @@ from support import signers
 from support.signers import armored, number, string
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.signers import Signer
 
 MESSAGE = b"gatewrit-manifest 1\nserial 1\n"
@@ -75,6 +76,20 @@ def test_openssh_signs_what_we_verify_and_verifies_what_we_take(tmp_path: Path, 
     openssh("-Y", "verify", "-f", str(allowed), "-I", "alice", "-n", "gatewrit", "-s", str(ours), given=MESSAGE)
     other = openssh("-Y", "sign", "-f", str(key), "-n", "git", given=MESSAGE).decode()
     assert "it was made for 'git'; sign with: ssh-keygen -Y sign -n gatewrit" in refused(who, other)
+
+
+def test_the_commands_of_the_page_sign(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/signed-policies.md").read_text()
+    commands = re.findall(r"^ssh-keygen -Y sign .*$", page, re.MULTILINE)
+    assert len(commands) == 2
+    (tmp_path / "MANIFEST").write_bytes(MESSAGE)
+    for name, command in zip(("alice", "bob"), commands, strict=True):
+        who = signers.ed25519(name)
+        (tmp_path / name / ".ssh").mkdir(parents=True)
+        who.keep(tmp_path / name / ".ssh").rename(tmp_path / name / ".ssh/gatewrit")
+        plain = {"HOME": str(tmp_path / name), "PATH": os.environ["PATH"]}
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, env=plain, check=True, capture_output=True, timeout=30)
+        verify(who, (tmp_path / f"MANIFEST.{name}.sig").read_text())
 
 
 @pytest.mark.parametrize("kind", ["sk-ed25519", "sk-nistp256"])
