@@ -226,7 +226,10 @@ def test_at_the_very_first_start_nothing_unsigned_is_enforced(gateway: Gateway) 
     assert "chain left" in gateway.listing()
     assert gateway.status()["enforcement"] == "degraded"
     assert gateway.problems() == [("not_signed", None)]
-    assert gateway.cli("suspend", "alpha", "--until", "1h", "--reason", "try").returncode == 2
+    suspended = gateway.cli("suspend", "--all", "--until", "1h", "--reason", "try")
+    assert suspended.returncode == 2
+    assert "gatewrit remove" in suspended.stderr
+    assert "chain left" in gateway.listing()
     assert gateway.cli("reload").returncode == 1
     seal(gateway, ALICE, BOB)
     # The watcher sees the last signature by itself.

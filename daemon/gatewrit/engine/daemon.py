@@ -397,7 +397,8 @@ class Daemon:
     async def _carry_out(self, request: Request) -> Done:
         """Write down what somebody orders, and enforce it. A suspension in a hurry doesn't read the files again."""
         if self._blind:
-            raise byhand.RefusedError("not_as_signed", _UNSIGNED)
+            way_out = "to take every block out, stop the daemon and run: gatewrit remove"
+            raise byhand.RefusedError("not_as_signed", f"{_UNSIGNED}; {way_out}")
         now, name = self._time.now(), request.policy or ""
         forget = request.verb == "forget"
         if forget:
