@@ -38,7 +38,7 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: soak
@@ -104,6 +104,10 @@ nftables:
 .PHONY: strace
 strace:
 	$(call need,command -v strace >/dev/null,strace)
+
+.PHONY: openssh
+openssh:
+	$(call need,command -v ssh-keygen >/dev/null,openssh-client)
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

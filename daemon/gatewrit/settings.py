@@ -29,6 +29,7 @@ from gatewrit.policy.ranges import Span
 from gatewrit.policy.schema import Strict, json_schema
 from gatewrit.policy.values import Entry, Line
 from gatewrit.policy.yaml import MAX_BYTES, Mapping, Node, Scalar, Sequence, read_yaml
+from gatewrit.signing.keys import MAX_LINE, KeyRefusedError, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,11 +150,38 @@ class Journal(Strict):
     max_mb: int = Field(default=2000, ge=1, le=10**6, description="megabytes")
 
 
-class Signatures(Strict):
-    """Whose signatures a policy needs."""
+def _check_keys(lines: tuple[str, ...]) -> tuple[str, ...]:
+    seen: dict[bytes, int] = {}
+    for number, line in enumerate(lines):
+        try:
+            key = read_key(line)
+        except KeyRefusedError as refused:
+            raise refuse("bad_value", f"key {number + 1}: {refused}") from None
+        if key.blob in seen:
+            raise refuse("bad_value", f"key {number + 1} is the same as key {seen[key.blob] + 1}; each counts once")
+        seen[key.blob] = number
+    return lines
 
-    required: int = Field(default=0, ge=0, le=16, description="how many")
-    keys: tuple[Line, ...] = Field(default=(), description="the public keys that count")
+
+KeyLine = Annotated[str, Field(min_length=1, max_length=MAX_LINE)]
+
+
+class Signatures(Strict):
+    """How many people must have signed the policies, and who may."""
+
+    required: int = Field(default=0, ge=0, le=16, description="how many must have; 0: nothing is verified")
+    keys: Annotated[tuple[KeyLine, ...], Field(max_length=64), AfterValidator(_check_keys)] = Field(
+        default=(), description="the OpenSSH public keys of those who may, each as in its .pub file"
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Signatures:
+        if len(self.keys) < self.required:
+            message = (
+                f"{self.required} signatures are required, but keys has {len(self.keys)}; so nothing could ever count"
+            )
+            raise refuse("bad_value", message, at="required")
+        return self
 
 
 class Log(Strict):
@@ -194,7 +222,7 @@ class Settings(Strict):
     )
     limits: Limits = Field(default_factory=Limits, description="what a policy may ask for without saying why")
     journal: Journal = Field(default_factory=Journal, description="how long the journal is kept")
-    signatures: Signatures = Field(default_factory=Signatures, description="whose signatures a policy needs")
+    signatures: Signatures = Field(default_factory=Signatures, description="who must have signed the policies")
     log: Log = Field(default_factory=Log, description="what is logged, and how")
 
     @model_validator(mode="after")
@@ -227,7 +255,7 @@ def load_settings(
     settings, more = decode(root, Settings)
     faults += more
     if settings is not None:
-        faults += _not_enforced(settings, root)
+        faults += _not_enforced(root)
     if settings is None or faults:
         raise SettingsError(tuple(sorted(faults)))
     return settings.model_copy(update=_paths(settings, root, file))
@@ -317,18 +345,14 @@ def _overlay(base: Node, over: Node) -> Node:
     return Mapping(base.place, base.keys | over.keys, values)
 
 
-def _not_enforced(settings: Settings, root: Node) -> list[Fault]:
+def _not_enforced(root: Node) -> list[Fault]:
     """Refuse what is understood but has no effect in this version: it would be missed when it is needed."""
-    default = Settings()
     assert isinstance(root, Mapping)  # noqa: S101 - else there would be no settings
-    asked = {
-        "signatures": settings.signatures != default.signatures,
-        "tls": "tls" in root.keys,
-        "tokens": "tokens" in root.keys,
-    }
     message = "{} is understood, but this version can't enforce it; leave it out"
     return [
-        fault(find(root, (key,)).place, "not_enforced_yet", message.format(key)) for key, set_ in asked.items() if set_
+        fault(find(root, (key,)).place, "not_enforced_yet", message.format(key))
+        for key in ("tls", "tokens")
+        if key in root.keys
     ]
 
 

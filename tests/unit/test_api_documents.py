@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gatewrit.api.documents import encode, instant, policies_document, policy_item, status_document
-from gatewrit.engine.snapshot import Histogram, PolicyState, Progress, observed
+from gatewrit.engine.snapshot import Accepted, Histogram, PolicyState, Progress, observed
 from unit.api_samples import DEGRADED, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD
 
 SHUTDOWN_ITEM = {
@@ -94,6 +94,7 @@ STATUS = {
     },
     "problems": [PROBLEM],
     "progress": None,
+    "manifest": None,
 }
 
 
@@ -113,6 +114,17 @@ def test_what_has_not_come_about_is_null() -> None:
         "applied_at": None,
         "verified_at": None,
         "segments": {"ipv4": 0, "ipv6": 0},
+    }
+
+
+def test_the_accepted_manifest_is_shown() -> None:
+    signed = replace(STARTING, manifest=Accepted(8, "sha256:x", NOW - 60, ("alice (SHA256:y)",), NOW))
+    assert status_document(signed, NOW)["manifest"] == {
+        "serial": 8,
+        "digest": "sha256:x",
+        "made": instant(NOW - 60),
+        "accepted_at": instant(NOW),
+        "signers": ["alice (SHA256:y)"],
     }
 
 

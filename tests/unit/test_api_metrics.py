@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gatewrit.api.metrics import exposition
+from gatewrit.engine.snapshot import Accepted
 from unit.api_samples import DEGRADED, NOW, SHUTDOWN, STARTING
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def test_what_has_not_happened_is_absent_not_zero() -> None:
     samples = scraped(STARTING)
     assert value(samples, "gatewrit_verified_timestamp_seconds") is None
     assert value(samples, "gatewrit_next_change_timestamp_seconds") is None
+    assert value(samples, "gatewrit_manifest_serial") is None
+    accepted = replace(STARTING, manifest=Accepted(8, "sha256:x", NOW, ("alice",), NOW))
+    assert value(scraped(accepted), "gatewrit_manifest_serial") == 8
 
 
 def test_nothing_registered_globally_slips_in(samples: Samples) -> None:
@@ -101,6 +105,7 @@ def test_openmetrics_on_request() -> None:
         "gatewrit_build",
         "gatewrit_drift",
         "gatewrit_enforcement",
+        "gatewrit_manifest_serial",
         "gatewrit_next_change_timestamp_seconds",
         "gatewrit_policy_bytes",
         "gatewrit_policy_packets",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gatewrit import settings as module
 from gatewrit.settings import Settings, SettingsError, load_settings
+from support import signers
 
 ENFORCED = """\
 gateway: {name: core-1, tags: [core]}
@@ -148,8 +149,6 @@ def test_all_faults_of_all_layers_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        ("signatures: {required: 1}", 13),
-        ("signatures: {keys: [abc]}", 13),
         ("tls: {cert: a, key: b}", 6),
         ("tokens: /etc/gatewrit/tokens", 9),
         ("listen: ['0.0.0.0:9451']", 10),
@@ -180,6 +179,35 @@ def test_values_that_cant_be(tmp_path: Path, text: str) -> None:
     (only,) = told(write(tmp_path, text))
     assert only.startswith("gatewrit.yaml:1:")
     assert "not_enforced_yet" not in only
+
+
+ALICE, BOB = signers.ed25519("alice").line, signers.ed25519("bob").line
+
+
+def test_who_may_sign_is_named_by_public_keys() -> None:
+    found = load_settings(None, {}, {"signatures": {"required": 2, "keys": [ALICE, BOB]}})
+    assert (found.signatures.required, found.signatures.keys) == (2, (ALICE, BOB))
+    environ = {"GATEWRIT_SIGNATURES__REQUIRED": "1", "GATEWRIT_SIGNATURES__KEYS": json.dumps([signers.rsa_().line])}
+    assert load_settings(None, environ).signatures.required == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"required": 1}, "1 signatures are required, but keys has 0"),
+        ({"required": 2, "keys": [ALICE]}, "2 signatures are required, but keys has 1"),
+        ({"required": 1, "keys": [ALICE, BOB, ALICE]}, "key 3 is the same as key 1"),
+        ({"required": 1, "keys": [ALICE, ALICE.replace(" alice", " bob")]}, "key 2 is the same as key 1"),
+        ({"required": 0, "keys": ["abc"]}, "key 1: this isn't a public key"),
+        ({"required": 1, "keys": [BOB, "/etc/gatewrit/allowed_signers"]}, "key 2: this isn't a public key"),
+        ({"required": 1, "keys": [""]}, "the text is empty"),
+        ({"required": -1, "keys": [ALICE]}, "it must be at least 0"),
+        ({"required": 1, "keys": ALICE}, "must be a list"),
+    ],
+)
+def test_who_cant_sign_is_told_at_once(tmp_path: Path, said: dict[str, object], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        load_settings(write(tmp_path, json.dumps({"signatures": said})), {})
 
 
 def test_a_relative_path_starts_where_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

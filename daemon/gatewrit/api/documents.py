@@ -17,7 +17,7 @@ from gatewrit.engine.snapshot import PolicyState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.engine.snapshot import PolicyView, Problem, Progress, RulesetView, Snapshot
+    from gatewrit.engine.snapshot import Accepted, PolicyView, Problem, Progress, RulesetView, Snapshot
     from gatewrit.policy.model import Effective, Instant, Order
 
 #: A JSON object; its fields are pinned by tests written from the contract.
@@ -57,6 +57,18 @@ def standing_document(snapshot: Snapshot) -> Document:
         "policies": counts,
         "problems": [problem_document(problem) for problem in snapshot.problems],
         "progress": None if snapshot.progress is None else progress_document(snapshot.progress),
+        "manifest": None if snapshot.manifest is None else manifest_document(snapshot.manifest),
+    }
+
+
+def manifest_document(accepted: Accepted) -> Document:
+    """Return what was signed, and by whom, of the policies that count."""
+    return {
+        "serial": accepted.serial,
+        "digest": accepted.digest,
+        "made": instant(accepted.made),
+        "accepted_at": instant(accepted.at),
+        "signers": list(accepted.signers),
     }
 
 

@@ -63,15 +63,20 @@ def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
     for state in Enforcement:
         enforcement.add_metric([state.value], int(state is snapshot.enforcement))
     yield enforcement
-    yield _instant(
+    yield _gauge(
         "gatewrit_verified_timestamp_seconds",
         "When the kernel was last read back and found to hold what is desired.",
         snapshot.ruleset.verified_at,
     )
-    yield _instant(
+    yield _gauge(
         "gatewrit_next_change_timestamp_seconds",
         "When a policy next starts or ends; absent if none will.",
         snapshot.next_change,
+    )
+    yield _gauge(
+        "gatewrit_manifest_serial",
+        "Serial of the newest signed manifest that was accepted; absent where no signatures are required.",
+        snapshot.manifest.serial if snapshot.manifest else None,
     )
     yield _histogram(
         "gatewrit_apply_duration_seconds",
@@ -120,10 +125,10 @@ def _problems(snapshot: Snapshot) -> Metric:
     return family
 
 
-def _instant(name: str, documentation: str, epoch: int | None) -> Metric:
+def _gauge(name: str, documentation: str, value: int | None) -> Metric:
     family = GaugeMetricFamily(name, documentation)
-    if epoch is not None:
-        family.add_metric([], epoch)
+    if value is not None:
+        family.add_metric([], value)
     return family
 
 

@@ -61,6 +61,7 @@ _MODULES = {
     "journal": ("log",),
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
+    "seal": ("manifest",),
 }
 _VERBS = {name: module for module, names in _MODULES.items() for name in names}
 

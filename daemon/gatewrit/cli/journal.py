@@ -148,6 +148,8 @@ def _facts(data: dict[str, Any]) -> list[str]:
                 facts += [f"and {len(files) - _FILES} more files"] if len(files) > _FILES else []
             case "by", {"uid": uid, "name": name}:
                 facts.append(f"by={name} (uid {uid})")
+            case "signers", [*signers]:
+                facts.append("signed by " + ", ".join(f"{each['name']} ({each['fingerprint']})" for each in signers))
             case "asked", [*callers]:
                 facts.append("asked by " + ", ".join(f"{each['name']} (uid {each['uid']})" for each in callers))
             case "digest" | "standing" | "content", str():

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gatewrit.cli.app import FINE, REFUSED, fault_json, print_faults, print_json, refuse, run, verb
+from gatewrit.cli.seal import sealed
 from gatewrit.cli.service import nat64, rails
-from gatewrit.cli.taken import book, taken_in
+from gatewrit.cli.taken import as_signed, book, taken_in
 from gatewrit.compile.acting import Local, acting, unseen, unseen_text
 from gatewrit.compile.conflicts import conflicts
 from gatewrit.compile.ladder import pending
@@ -20,6 +21,7 @@ from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine.around import here
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.preview import preview
+from gatewrit.engine.sealing import NotSealedError
 from gatewrit.engine.store import Store
 from gatewrit.engine.trust import settled_now
 from gatewrit.kernel import text
@@ -27,7 +29,7 @@ from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.plan import diff
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.instant import parse_instant
-from gatewrit.policy.load import load, resolve
+from gatewrit.policy.load import judged, load, resolve
 from gatewrit.policy.model import Fault, Policy
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 @verb("gatewrit check /etc/gatewrit/policies")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
-    """Check the policies, or those at PATH, and tell every fault.
+    """Check the policies, or those at PATH, and tell every fault; also whether they are as they were signed.
 
     PATH is a policies directory, or one file in one. Each fault is told as file:line:column: code: message.
     """
@@ -54,6 +56,8 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     )
     meant = [each for each in chosen if pending(each, now)]
     faults += tuple(Fault(each.place, "interface_unseen", unseen_text(each)) for each in unseen(meant, settings.hooks))
+    against, seal = sealed(settings, directory)
+    faults += against
     told = tuple(fault for fault in sorted(faults) if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
     if as_json:
@@ -62,6 +66,8 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
         print_faults(told)
         if not broken:
             click.echo(f"{path or settings.policies}: fine, policies: {len(policies)}")
+        if seal is not None:
+            click.echo(seal)
     return REFUSED if broken else FINE
 
 
@@ -81,7 +87,10 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     Instants are printed as epoch seconds, so that the script means the same in every time zone.
     """
     now = int(time.time()) if at is None else _instant(at)
-    policies, faults = load(settings.policies, Judge(rails(settings)).faults)
+    try:
+        policies, faults = judged(as_signed(settings), Judge(rails(settings)).faults)
+    except NotSealedError as refused:
+        policies, faults = (), refused.faults
     if any(fault.severity == "error" for fault in faults):
         refuse(faults, as_json=as_json, meaning="nothing was rendered; correct the faults above")
     suspended = {name: each.until for name, each in book(settings).suspensions.items() if each.since <= now}

@@ -29,10 +29,12 @@ from gatewrit.engine.config import Config
 from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier
+from gatewrit.engine.sealing import Signing
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.notices import Notices
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.ranges import to_ranges
+from gatewrit.signing.keys import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +71,13 @@ def config(settings: Settings) -> Config:
         rails(settings),
         nat64(settings),
         Keeping(settings.journal.keep_days, settings.journal.max_mb * 1_000_000),
+        signing(settings),
     )
+
+
+def signing(settings: Settings) -> Signing:
+    """Give who may sign policies, and how many must."""
+    return Signing(settings.signatures.required, tuple(map(read_key, settings.signatures.keys)))
 
 
 def nat64(settings: Settings) -> tuple[Ranges, ...]:

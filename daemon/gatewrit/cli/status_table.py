@@ -83,7 +83,15 @@ def _verdict(status: Document) -> Text:
         (f"\n{words.plain(str(status['gateway']))}, gatewrit {status['version']}, {_clock(status['now'])} UTC", "dim"),
         (f"\nruleset {ruleset['generation']}: {ruleset['segments']['ipv4']} IPv4 and ", "dim"),
         (f"{ruleset['segments']['ipv6']} IPv6 segments", "dim"),
+        (_signed(status.get("manifest")), "dim"),
     )
+
+
+def _signed(manifest: Document | None) -> str:
+    """Say who vouches for the policies, where somebody must."""
+    if manifest is None:
+        return ""
+    return f"\nmanifest {manifest['serial']}, signed by {words.plain(', '.join(manifest['signers']))}"
 
 
 def _columns(items: Sequence[Document], status: Document) -> Table:

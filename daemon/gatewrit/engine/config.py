@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gatewrit
 from gatewrit.compile.rails import Rails
 from gatewrit.engine.journal.writer import USUALLY_KEPT, Keeping
+from gatewrit.engine.sealing import Signing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ class Config:
     rails: Rails = field(default_factory=Rails)
     nat64: tuple[Ranges, ...] = ()
     keeping: Keeping = USUALLY_KEPT
+    signing: Signing = field(default_factory=Signing)
 
     def about(self) -> dict[str, Any]:
         """Give what the journal says of a gateway at each start."""

@@ -26,9 +26,10 @@ from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.drift import Drift
 from gatewrit.engine.enforcer import LOOK_EVERY, LOOK_SOON, Enforcer
 from gatewrit.engine.enquiries import Enquiries
+from gatewrit.engine.gate import Gate
 from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
-from gatewrit.engine.intake import take_in, without_bulk
+from gatewrit.engine.intake import remembered, take_in, without_bulk
 from gatewrit.engine.recall import Recall
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Shelf
@@ -40,7 +41,6 @@ from gatewrit.engine.trust import FILE as FLOOR_FILE
 from gatewrit.engine.trust import Timekeeper
 from gatewrit.engine.watch import changes
 from gatewrit.kernel import text
-from gatewrit.policy.load import read_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +68,10 @@ log = structlog.get_logger()
 _BRIEF = 0.005
 _BLIND = (
     "nothing was done: the policies directory can't be read and none were kept from before; "
+    "what the kernel has stays as it is"
+)
+_UNSIGNED = (
+    "nothing was done: the policies directory isn't as it must be signed, and no policies were kept from before; "
     "what the kernel has stays as it is"
 )
 
@@ -102,6 +106,7 @@ class Daemon:
         self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
         self._drift = Drift(clock, self._agenda, notices)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
+        self._gate = Gate(config.signing, self._scribe, self.chronicle)
         self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
         self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
         self._damage: list[status.Trouble] = []
@@ -166,7 +171,7 @@ class Daemon:
         """Do the one thing that is due next, or wait for it."""
         self._turned = self._clock.monotonic()
         await self.chronicle.write()
-        if self._hand.asked and self._standing.intake is not None:
+        if self._hand.asked and (self._standing.intake is not None or self._blind):
             # Somebody is in a hurry; the files may wait.
             await self._hand.serve(self._carry_out)
         elif self._reload_wanted:
@@ -295,7 +300,9 @@ class Daemon:
         self._show_progress("reading the policy files")
         self._read_at = asyncio.get_running_loop().time()
         await self._around.look()
-        reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
+        reading = await self._read()
+        if reading is None:
+            return await self._stay()
         self._reading = reading
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
@@ -321,6 +328,28 @@ class Daemon:
         await self._take_over(small, "reload")
         self._awaited = intake, faults
         return None
+
+    async def _read(self) -> Reading | None:
+        """Read the policies directory; None if it isn't as it must be signed."""
+        return await self._gate.read(self._config.policies, self._reading, self._shelf, self._time.now())
+
+    @property
+    def _blind(self) -> bool:
+        """Whether nobody vouches for the files, nothing was kept of them, and so nobody knows what is in force."""
+        return bool(self._gate.faults) and not self._kept and not self._enforcer.ready
+
+    async def _stay(self) -> Outcome:
+        """Leave all as it is, for the policies directory isn't as it must be signed; what was last good counts."""
+        faults, generation = self._gate.faults, self._enforcer.record.generation
+        if self._blind:
+            self._publish()
+            return Outcome(False, generation, 0, faults, _UNSIGNED)
+        if self._standing.intake is None:
+            return await self._settle(remembered(self._kept), faults)
+        self._publish()
+        outcome = self._outcome(0, faults)
+        said = f"nothing was changed: the policies directory isn't as it must be signed; generation {generation} stays"
+        return replace(outcome, sentence=said) if outcome.ok else outcome
 
     async def _settle(self, intake: Intake, faults: tuple[Fault, ...]) -> Outcome:
         """Enforce what was read and decided, and keep it as last good."""
@@ -382,10 +411,15 @@ class Daemon:
 
     async def _carry_out(self, request: Request) -> Done:
         """Write down what somebody orders, and enforce it. A suspension in a hurry doesn't read the files again."""
+        if self._blind:
+            way_out = "to take every block out, stop the daemon and run: gatewrit remove"
+            raise byhand.RefusedError("not_as_signed", f"{_UNSIGNED}; {way_out}")
         now, name = self._time.now(), request.policy or ""
         forget = request.verb == "forget"
         if forget:
-            reading = await asyncio.to_thread(read_directory, self._config.policies, self._reading, self._shelf)
+            reading = await self._read()
+            if reading is None:
+                raise byhand.RefusedError("not_as_signed", f"{self._gate.faults[0]}; nobody can say what is gone")
             check_gone(name, reading, self._kept, self._tally.totals, now)
         known = {each: kept.document for each, kept in self._kept.items()}
         book, acts = byhand.write_down(self._hand.book, request, known, now)
@@ -484,6 +518,7 @@ class Daemon:
             *self._around.troubles,
             *self._hand.troubles(now),
             *self._drift.troubles,
+            *self._gate.troubles,
         ]
         if self._enforcer.failure is not None:
             troubles.append(self._enforcer.failure)
@@ -496,7 +531,7 @@ class Daemon:
         self._standing = replace(
             self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
-        shown = replace(status.snapshot(self._standing, now), progress=self._progress)
+        shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
         before, self._snapshot = self._snapshot, shown
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:

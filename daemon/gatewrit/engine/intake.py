@@ -82,6 +82,13 @@ def take_in(
     return Intake(policies, kept, tuple(rejected), tuple(findings), vanished, reading.loaded)
 
 
+def remembered(kept: Mapping[str, Kept], faults: Iterable[Fault] = ()) -> Intake:
+    """Give what counts as long as nobody vouches for what is in the directory: what last was good, and nothing else."""
+    recall = Recall()
+    policies = {name: recall.joined(each) for name, each in kept.items()}
+    return Intake(policies, kept, (), tuple(map(Finding, faults)))
+
+
 #: A policy whose services have so many entries that they are prepared in the kernel before they count.
 BULK = 20_000
 

@@ -120,10 +120,22 @@ def observed(histogram: Histogram, seconds: float) -> Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The manifest of the policies that was accepted at `at`, in epoch seconds; `signers` as people read them."""
+
+    serial: int
+    digest: str
+    made: int
+    signers: tuple[str, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that is shown. `policies` is sorted by id; `next_change` is when a policy next starts or ends.
 
-    `drift_total` counts the repairs since the start, `apply_duration` the passes that changed something.
+    `drift_total` counts the repairs since the start, `apply_duration` the passes that changed something. `manifest` is
+    None where no signatures are required.
     """
 
     gateway: str
@@ -137,6 +149,7 @@ class Snapshot:
     progress: Progress | None = None
     drift_total: int = 0
     apply_duration: Histogram = Histogram()
+    manifest: Accepted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,24 @@ ACTIONS: Mapping[str, str] = {
         "Ask the authorities which order stands; then amend one of them: `except` these addresses, or no longer "
         "`must_continue` this service"
     ),
+    "not_signed": (
+        "Have as many as signatures.required look at the files (`gatewrit check`) and sign the manifest: ssh-keygen -Y "
+        "sign -n gatewrit -f KEY < MANIFEST > MANIFEST.NAME.sig; then: gatewrit reload"
+    ),
+    "not_as_signed": (
+        "Put the files back as they were signed. If the change is meant: gatewrit manifest, have it signed, then: "
+        "gatewrit reload"
+    ),
+    "manifest_invalid": "Write it anew with `gatewrit manifest`, have it signed, then: gatewrit reload",
+    "manifest_old": (
+        "Put the newer manifest back with its files. If the older content is meant, write a new manifest of it: "
+        "gatewrit manifest, have it signed, then: gatewrit reload"
+    ),
+    "manifest_unknown": (
+        "Find out who changed the file named here. To accept the manifest that lies there as the newest: delete that "
+        "file, then: gatewrit reload; `gatewrit log --kind manifest` shows which ones were accepted"
+    ),
+    "signature_ignored": "Nothing is blocked less for it; ask who put it there, and take it away",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
     "table_contested": (
         "Find who changes it (`nft monitor` shows each change) and have them stop; only gatewrit may write its table"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gatewrit.policy.faults import Code
 
@@ -35,6 +36,9 @@ _KINDS = {
 }
 
 
+#: The manifest of a policy directory; beside it lie its signatures: `MANIFEST.sig`, `MANIFEST.alice.sig`.
+MANIFEST = "MANIFEST"
+_SIGNATURE = re.compile(rf"{MANIFEST}(\.[A-Za-z0-9][A-Za-z0-9@_.+-]*)?\.sig")
 #: How old the last change of a file must be, in nanoseconds, for its stamp to tell the next one.
 _SETTLED = 2 * 10**9
 
@@ -50,11 +54,15 @@ class RefusedFile(Exception):  # noqa: N818 - reads as what happened
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A directory held open: `path` as the user gave it, `real` without links."""
+    """A directory held open: `path` as the user gave it, `real` without links.
+
+    `sealed`: what somebody vouched for, by path. Then there is nothing else in it, whatever the disk says by now.
+    """
 
     path: str
     real: str
     fd: int
+    sealed: Mapping[str, Contents] | None = None
 
 
 class Stamp(NamedTuple):
@@ -105,6 +113,9 @@ def open_folder(path: str | os.PathLike[str]) -> Iterator[Folder]:
 
 def names(folder: Folder, below: str = "") -> list[str]:
     """List what lies in the folder, or in a folder below it, sorted; raises RefusedFile."""
+    if folder.sealed is not None:
+        above = f"{below}/" if below else ""
+        return sorted({path[len(above) :].split("/")[0] for path in folder.sealed if path.startswith(above)})
     fd = _open(folder, below, _STEP) if below else os.dup(folder.fd)
     try:
         return sorted(os.listdir(fd))
@@ -114,8 +125,20 @@ def names(folder: Folder, below: str = "") -> list[str]:
         os.close(fd)
 
 
+def is_signature(name: str) -> bool:
+    """Whether a file is a signature of the manifest, by its name."""
+    return _SIGNATURE.fullmatch(name) is not None
+
+
+def vouches(name: str) -> bool:
+    """Whether a file is the manifest or a signature of it, by its name: no policy, and no list."""
+    return name == MANIFEST or is_signature(name)
+
+
 def is_directory(folder: Folder, relative: str) -> bool:
     """Whether a name, links followed, is a directory; what can't be looked at isn't one."""
+    if folder.sealed is not None:
+        return any(path.startswith(f"{relative}/") for path in folder.sealed)
     try:
         return stat.S_ISDIR(os.stat(relative, dir_fd=folder.fd).st_mode)
     except OSError:
@@ -127,8 +150,13 @@ def read(folder: Folder, relative: str, limit: int, known: Contents | None = Non
 
     If it is the file that `known` was read from, and unchanged, that is given and nothing is read.
     """
-    fd = _open(folder, relative, _LEAF)
-    return _read_open(fd, limit, known)
+    if folder.sealed is None:
+        return _read_open(_open(folder, relative, _LEAF), limit, known)
+    if (found := folder.sealed.get(relative)) is None:
+        raise RefusedFile("not_found", "the manifest doesn't name it")
+    if len(found.data) > limit:
+        raise RefusedFile("too_large", f"{len(found.data):,} bytes, where {limit:,} are allowed")
+    return found
 
 
 def read_one(path: str | os.PathLike[str], limit: int) -> bytes:

@@ -66,6 +66,7 @@ Document = TypeVar("Document", PolicyDocument, ServiceDocument)
 class Loaded:
     """A file as it was read, good or not: its text, when it was last changed (epoch seconds), the owner's uid.
 
+    `path` is where it lies in the directory.
     `handle` is the policy's id or the service's name, as far as the file tells. `uses` are the services that a policy
     names, by name, or the list files of a service, by what messages call them.
     """
@@ -74,6 +75,7 @@ class Loaded:
     source: Source
     mtime: int
     uid: int
+    path: str
     handle: str = ""
     uses: tuple[str, ...] = ()
 
@@ -102,15 +104,24 @@ class Reading:
     loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def read_directory(path: str | os.PathLike[str], before: Reading | None = None, shelf: Shelf | None = None) -> Reading:
+def read_directory(
+    path: str | os.PathLike[str],
+    before: Reading | None = None,
+    shelf: Shelf | None = None,
+    seal: Callable[[files.Folder, Mapping[str, ListFile]], files.Folder] | None = None,
+) -> Reading:
     """Read every policy and service of a directory; never raises for what is in the files or becomes of them.
 
     What was good `before` and has the same bytes isn't parsed again, and a list file that the system shows to be
     unchanged isn't even read again. The shelf has lists that were parsed before that, and gets those that are now.
+
+    `seal` gets the folder and the lists before, and gives the folder as somebody vouches for it; what it raises is
+    raised, and nothing is parsed then.
     """
     try:
         with files.open_folder(path) as folder:
-            return _read_folder(folder, before or _NOTHING, shelf)
+            before = before or _NOTHING
+            return _read_folder(seal(folder, before.lists) if seal else folder, before, shelf)
     except files.RefusedFile as refused:
         found = fault(Place(os.fspath(path), 1, 1), refused.code, refused.message)
         return Reading({}, {}, {}, {}, {}, {}, (found,), missing=True)
@@ -175,7 +186,13 @@ def load(
 
     `judge` says what else speaks against a policy that is complete.
     """
-    reading = read_directory(path)
+    return judged(read_directory(path), judge)
+
+
+def judged(
+    reading: Reading, judge: Callable[[Policy, PolicyDocument], tuple[Fault, ...]] | None = None
+) -> tuple[tuple[Policy, ...], tuple[Fault, ...]]:
+    """Give the policies of a reading that are good throughout, by id, and all faults, as `load` does."""
     faults = list(reading.faults)
     policies = []
     broken = {*reading.broken_services, *reading.duplicate_services}
@@ -250,6 +267,12 @@ def _read_folder(folder: files.Folder, before: Reading, shelf: Shelf | None) -> 
     )
 
 
+def policy_files(folder: files.Folder) -> list[str]:
+    """Give the paths of all policies and services that lie in a folder; raises RefusedFile."""
+    policies, besides = _listed(folder, "")
+    return policies + (_listed(folder, SERVICES)[0] if SERVICES in besides else [])
+
+
 def _with_references(read: PolicyDocument | Broken, known: Collection[str]) -> PolicyDocument | Broken:
     """Add to the faults of a broken policy the services it names that nobody describes; `resolve` won't see it."""
     if not isinstance(read, Broken):
@@ -260,7 +283,8 @@ def _with_references(read: PolicyDocument | Broken, known: Collection[str]) -> P
 
 def _listed(folder: files.Folder, below: str) -> tuple[list[str], list[str]]:
     """List the YAML files of a folder, and whatever else lies there."""
-    named = [posixpath.join(below, name) for name in files.names(folder, below) if not _PASSED_OVER.fullmatch(name)]
+    found = [name for name in files.names(folder, below) if not (_PASSED_OVER.fullmatch(name) or files.vouches(name))]
+    named = [posixpath.join(below, name) for name in found]
     return [name for name in named if name.endswith(".yaml")], [name for name in named if not name.endswith(".yaml")]
 
 
@@ -276,7 +300,7 @@ def _read_file(
         hint = "; put long lists into a file for prefixes_from" if refused.code == "too_large" else ""
         against = fault(place, refused.code, f"{refused.message}{hint}")
         return Broken(posixpath.basename(file).removesuffix(".yaml"), (against,), place, guessed=True)
-    loaded[file] = _loaded(read, file, found, "service" if posixpath.dirname(name) else "policy")
+    loaded[file] = _loaded(read, file, found, name)
     return read
 
 
@@ -284,8 +308,9 @@ def _loaded(
     read: PolicyDocument | ServiceDocument | Broken,
     file: str,
     found: files.Contents,
-    kind: Literal["policy", "service"],
+    path: str,
 ) -> Loaded:
+    kind: Literal["policy", "service"] = "service" if posixpath.dirname(path) else "policy"
     uses: tuple[tuple[str, Place], ...] = ()
     if isinstance(read, Broken):
         source, uses = Source(file, found.data, sha256(found.data).hexdigest()), read.references
@@ -293,13 +318,13 @@ def _loaded(
         source = read.source
     if isinstance(read, PolicyDocument):
         uses = read.named
-    return Loaded(kind, source, found.mtime, found.uid, read.handle, tuple(name for name, _ in uses))
+    return Loaded(kind, source, found.mtime, found.uid, path, read.handle, tuple(name for name, _ in uses))
 
 
 def _loaded_lists(lists: Lists) -> dict[str, Loaded]:
     return {
-        part.file: Loaded("list", Source(part.file, part.data, part.sha256), found.mtime, found.uid)
-        for part, found in lists.good.values()
+        part.file: Loaded("list", Source(part.file, part.data, part.sha256), found.mtime, found.uid, path)
+        for path, (part, found) in lists.good.items()
     }
 
 
