@@ -469,3 +469,26 @@ def test_rows_are_filtered(path: Path) -> None:
     assert found(kind="note", limit=2) == [8, 9]
     assert found(kind="note", since=BEGIN + 8 * DAY) == [8, 9]
     assert found(kind="note", until=BEGIN + DAY) == [0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"through": 1e999, "digest": "", "at": 0, "rows": 0, "standing": ""}',
+        '{"through": 1, "digest": "", "at": "now", "rows": 0, "standing": ""}',
+        '{"through": 99999999999999999999, "digest": "", "at": 0, "rows": 0, "standing": ""}',
+    ],
+)
+def test_a_checkpoint_that_nobody_wrote_is_damage_to_every_reader(path: Path, said: str) -> None:
+    write(path, *notes(20, every=DAY))
+    with closing(Journal.open(path, BEGIN)) as journal:
+        journal.prune(BEGIN + 20 * DAY, Keeping(days=10))
+    tamper(path, f"UPDATE rows SET data = '{said}' WHERE kind = 'checkpoint'")
+    assert not verify(path).whole
+    with pytest.raises(DamagedError, match="can't be read"):
+        Reader(path.parent).standing_at(0)
+    with closing(Journal.open(path, BEGIN)) as journal, pytest.raises(DamagedError, match="can't be read"):
+        journal.prune(BEGIN + 40 * DAY, Keeping(days=10))
