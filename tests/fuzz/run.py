@@ -62,7 +62,8 @@ def main() -> None:
     else:
         options += [f"-max_total_time={asked.seconds}", str(found), str(corpus)]
     # libFuzzer merges in processes that it starts by this name.
-    atheris.Setup([f"{sys.executable} -m fuzz.run {asked.target}", *options], target.one_input)
+    own_name = f"{sys.executable} -m fuzz.run {asked.target} --keep {asked.keep}"
+    atheris.Setup([own_name, *options], target.one_input)
     atheris.Fuzz()
 
 
