@@ -1,4 +1,4 @@
-"""Reading in bulk is reading line by line, only faster: the plain reader below is what it is held to."""
+"""Reading in bulk is reading line by line, only faster: tests/support/linewise.py is what it is held to."""
 
 from __future__ import annotations
 

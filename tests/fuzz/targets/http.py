@@ -57,7 +57,7 @@ _SERVER = _LOOP.run(_server())
 
 
 def one_input(data: bytes) -> None:
-    # What a second client asks must not depend on what the first one sent.
+    # Several clients, one after the other.
     for part in data.split(b"\n%again\n"):
         statuses, answer = _LOOP.run(_exchange(part))
         assert all(200 <= status < 500 for status in statuses), statuses
