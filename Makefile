@@ -53,6 +53,13 @@ soak-updates: $(READY) nftables ## a flood through UPDATES=10000 updates, with s
 chaos: $(READY) nftables strace ## faults by the thousand under traffic that never stops: what leaked, what was lost; FAULT=name for one
 	@CHAOS=1 $(BIN)/python -m pytest -s tests/fault $(if $(FAULT),-k $(FAULT))
 
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzz ## search for inputs that break TARGET=name, or each, for SECONDS=60 on end; MERGE=1 makes its corpus anew
+	@for target in $(or $(TARGET),$(TARGETS)); do echo "== $$target"; \
+		PYTHONPATH=tests $(BIN)/python -m fuzz.run $$target --seconds $(or $(SECONDS),60) $(if $(MERGE),--merge) || exit 1; done
+
+TARGETS = $(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py)))
+
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
@@ -120,8 +127,16 @@ rivals:
 
 FIND = PATH="$$PATH:/usr/sbin:/sbin" command -v $(1) >/dev/null
 
+# What a dependency group names, as pip reads it; not all of them know groups yet.
+GROUP = $(BIN)/python -c 'import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
+
+$(VENV)/.fuzz: pyproject.toml | $(READY)
+	@$(GROUP) fuzz >$@.txt
+	@$(BIN)/python -m pip install --quiet --requirement $@.txt
+	@touch $@
+
 $(VENV)/.bench: pyproject.toml | $(READY)
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["bench"], sep="\n")' \
-		>$@.txt
+	@$(GROUP) bench >$@.txt
 	@$(BIN)/python -m pip install --quiet --requirement $@.txt || echo "There will be no picture: matplotlib can't be installed." >&2
 	@touch $@

@@ -22,13 +22,10 @@ def decode(lists: Iterable[bytes], width: int, *, interval: bool, concatenated: 
     for payload in lists:
         for _, element in wire.walk(payload):
             parts = wire.attributes(element)
-            try:
-                key = wire.attributes(parts[ELEM_KEY])[1]
-                ending = bool(wire.number(parts[ELEM_FLAGS]) & INTERVAL_END) if ELEM_FLAGS in parts else False
-                last = wire.attributes(parts[ELEM_KEY_END])[1] if ELEM_KEY_END in parts else key
-                verdict = decode_verdict(parts[ELEM_DATA]) if ELEM_DATA in parts else None
-            except KeyError as missing:
-                raise wire.WireError(f"a set element without attribute {missing}") from None
+            key = wire.attributes(parts[ELEM_KEY])[1]
+            ending = bool(wire.number(parts[ELEM_FLAGS]) & INTERVAL_END) if ELEM_FLAGS in parts else False
+            last = wire.attributes(parts[ELEM_KEY_END])[1] if ELEM_KEY_END in parts else key
+            verdict = decode_verdict(parts[ELEM_DATA]) if ELEM_DATA in parts else None
             marks.append((key, not ending, last, verdict))
     if not interval or concatenated:
         return Elements.of(width, ((key, last, verdict) for key, _, last, verdict in marks))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from gatewrit.api import http
 from gatewrit.api.wire import Limits
@@ -329,3 +330,14 @@ async def test_stopping_is_bounded_by_the_grace() -> None:
     assert loop.time() - began < 2
     assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/status", "/nothing/here"])
+async def test_an_expectation_that_nobody_can_spell_is_no_mistake_of_ours(path: str) -> None:
+    request = b"GET %b HTTP/1.1\r\nHost: localhost\r\nExpect: \xff\r\n\r\n" % path.encode()
+    with capture_logs() as logged:
+        async with serving(Source(IN_SYNC)) as base:
+            answer = await raw(base, request)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "not_http"
+    assert not logged

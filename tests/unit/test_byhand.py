@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,6 +142,8 @@ def test_the_book_outlives_a_restart(tmp_path: Path) -> None:
             for part in (
                 {"suspensions": {"a": {}}},
                 {"suspensions": {"a": {"until": "soon", "since": 1, "by": "x", "uid": 1, "reason": "y"}}},
+                {"suspensions": {"a": {"until": 10**18, "since": 1, "by": "x", "uid": 1, "reason": "y"}}},
+                {"suspensions": {"a": {"until": math.inf, "since": 1, "by": "x", "uid": 1, "reason": "y"}}},
                 {"suspensions": []},
                 {"releases": None},
                 {"held": 3},
@@ -152,3 +155,9 @@ def test_a_damaged_book_is_told_and_not_guessed_at(tmp_path: Path, damage: bytes
     (tmp_path / "byhand.json").write_bytes(damage)
     with pytest.raises(ValueError, match=r"."):
         load(tmp_path)
+
+
+def test_odd_names_in_a_damaged_book_are_kept_as_they_are(tmp_path: Path) -> None:
+    book = Book({"\ud800": Suspension(NOW + 9, NOW, "\ud800", 1000, "why")})
+    save(tmp_path, book)
+    assert load(tmp_path) == book

@@ -32,3 +32,10 @@ def test_what_cannot_be_written_leaves_what_was_there_and_no_drafts(tmp_path: Pa
         durable.write_all({blocked: b"new"} | dict.fromkeys(old, b"new"))
     assert all(path.read_bytes() in {b"old", b"new"} for path in old)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in old} | {"blocked"}
+
+
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b'{"a": 1e999}', b'{"a": NaN}', b'{"a": 0.5}', b"[]", b"\xff"])
+def test_what_nobody_wrote_is_damage(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"."):
+        durable.read_json(tmp_path / "a.json")

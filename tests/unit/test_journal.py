@@ -391,7 +391,7 @@ def past_at(reader: Reader, at: int) -> Past:
 
 def test_what_stood_when(path: Path) -> None:
     first, second = order("order-a"), order("order-a", "198.51.100.0/24", 2)
-    held = {"until": "2026-01-03T00:00:00Z", "reason": "court", "by": {"uid": 0, "name": "root"}}
+    held = {"until": BEGIN // 1000 + 2 * 86_400, "reason": "court", "by": {"uid": 0, "name": "root"}}
     write(
         path,
         Entry(BEGIN, "started", None, {"name": "core-1", "tags": ["core"]}),
@@ -469,3 +469,51 @@ def test_rows_are_filtered(path: Path) -> None:
     assert found(kind="note", limit=2) == [8, 9]
     assert found(kind="note", since=BEGIN + 8 * DAY) == [8, 9]
     assert found(kind="note", until=BEGIN + DAY) == [0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"through": 1e999, "digest": "", "at": 0, "rows": 0, "standing": ""}',
+        '{"through": 1, "digest": "", "at": "now", "rows": 0, "standing": ""}',
+        '{"through": 99999999999999999999, "digest": "", "at": 0, "rows": 0, "standing": ""}',
+    ],
+)
+def test_a_checkpoint_that_nobody_wrote_is_damage_to_every_reader(path: Path, said: str) -> None:
+    write(path, *notes(20, every=DAY))
+    with closing(Journal.open(path, BEGIN)) as journal:
+        journal.prune(BEGIN + 20 * DAY, Keeping(days=10))
+    tamper(path, f"UPDATE rows SET data = '{said}' WHERE kind = 'checkpoint'")
+    assert not verify(path).whole
+    with pytest.raises(DamagedError, match="can't be read"):
+        Reader(path.parent).standing_at(0)
+    with closing(Journal.open(path, BEGIN)) as journal, pytest.raises(DamagedError, match="can't be read"):
+        journal.prune(BEGIN + 40 * DAY, Keeping(days=10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("started", {"name": 7}),
+        ("started", {"tags": 7}),
+        ("started", {"tags": [[]]}),
+        ("started", {"hooks": "forward"}),
+        ("started", {"hooks": ["nowhere"]}),
+        ("suspended", {}),
+        ("suspended", {"until": "later"}),
+        ("suspended", {"until": 10**18}),
+        ("enforced", {"since": -1}),
+        ("enforced", {"since": "then"}),
+    ],
+)
+def test_a_row_that_nobody_wrote_is_damage_to_whoever_asks_about_the_past(
+    path: Path, kind: str, said: dict[str, Any]
+) -> None:
+    kept = order("order-a")
+    of = None if kind == "started" else "order-a"
+    write(path, accepted(BEGIN, kept), Entry(BEGIN, kind, of, said), texts=kept.texts())
+    with pytest.raises(DamagedError, match="can't be read"):
+        Reader(path.parent).standing_at(BEGIN // 1000)

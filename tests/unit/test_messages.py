@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from gatewrit.kernel import expressions, wire
 from gatewrit.kernel.elements import Elements, Verdict
-from gatewrit.kernel.messages import Message, encode
+from gatewrit.kernel.messages import Answers, Message, decode, encode
 from gatewrit.kernel.ruleset import (
     DPORT,
     ICMPV6_TYPE,
@@ -500,3 +501,42 @@ CASES: list[tuple[str, Operation, int, int, str]] = [
 def test_bytes_of(command: str, operation: Operation, kind: int, flags: int, payload: str) -> None:
     assert str(Transaction((operation,))) == command + "\n"
     assert list(encode(operation)) == [Message(kind, bytes.fromhex(payload), flags)]
+
+
+OURS = wire.string(1, "gatewrit")
+HOOKED = OURS + wire.string(3, "forward")
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"tables": (OURS,)},
+        {"chains": (OURS,)},
+        {"chains": (HOOKED + wire.nest(4, wire.be32(2, 0)),)},
+        {"rules": (OURS + wire.be64(3, 7),)},
+        {"rules": (OURS + wire.string(2, "c"),)},
+        {"sets": (OURS,)},
+        {"sets": (OURS + wire.string(2, "to4") + wire.be32(4, IPV4.number),)},
+        {"objects": (OURS + wire.string(2, "by.a"),)},
+        {"objects": (OURS + wire.string(2, "by.a") + wire.be32(3, 1),)},
+        {"flowtables": (OURS,)},
+    ],
+    ids=str,
+)
+def test_an_answer_that_lacks_something_is_the_one_error(lacking: dict[str, tuple[bytes, ...]]) -> None:
+    known = {"tables": (OURS + wire.be64(4, 9),), **lacking}
+    with pytest.raises(wire.WireError, match="missing"):
+        decode(Answers(1, handles={"to4": 3}, **known))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("meta", wire.be64(2, 16) + wire.be32(1, 1)),
+        ("reject", wire.be32(1, 2) + wire.be32(2, 3)),
+        ("exthdr", wire.be32(1, 1) + wire.be32(2, 44) + wire.be32(3, 0) + wire.be32(4, 1)),
+    ],
+)
+def test_a_number_of_another_width_is_not_taken_for_ours(name: str, data: bytes) -> None:
+    payload = wire.nest(1, wire.string(1, name), wire.nest(2, data))
+    assert expressions.decode(payload) == (expressions.Unknown(name, data),)

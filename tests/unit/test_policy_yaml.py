@@ -9,7 +9,7 @@ from gatewrit.policy import yaml
 from gatewrit.policy.decode import to_data
 from gatewrit.policy.model import Place
 from gatewrit.policy.scalar import Trap, resolve
-from gatewrit.policy.yaml import MAX_BYTES, MAX_DEPTH, Mapping, Node, Scalar, Sequence, read_yaml
+from gatewrit.policy.yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Mapping, Node, Scalar, Sequence, read_yaml
 
 
 def data(text: str | bytes) -> object:
@@ -147,6 +147,13 @@ def test_depth_is_bounded_at_the_depth_said() -> None:
 def test_a_million_brackets_cost_nothing() -> None:
     _, faults = read_yaml(b"[" * 1_000_000, "f")
     assert [fault.code for fault in faults] == ["too_deep"]
+
+
+def test_values_are_bounded_at_the_number_said() -> None:
+    # A list and its items; one that is wrong costs much more to tell than to write.
+    assert read_yaml(b"[" + b"x," * (MAX_VALUES - 1) + b"]", "f")[1] == ()
+    _, faults = read_yaml(b"[" + b"x," * MAX_VALUES + b"]", "f")
+    assert [(fault.code, fault.place.column) for fault in faults] == [("too_large", 2 * MAX_VALUES)]
 
 
 def plain(node: Node | None) -> object:

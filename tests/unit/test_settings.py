@@ -236,3 +236,10 @@ def test_no_variable_crashes_the_reader(name: str, value: str) -> None:
             load_settings(None, {name: said})
         except SettingsError as error:
             assert error.faults  # noqa: PT017 - some text is right
+
+
+@pytest.mark.parametrize("name", ["GATEWRIT_LISTEN", "GATEWRIT_GATEWAY__TAGS", "GATEWRIT_NAT64", "GATEWRIT_PROTECTED"])
+def test_an_environment_that_is_not_text_is_a_fault(name: str) -> None:
+    # os.environ has half a surrogate pair for each byte that isn't UTF-8.
+    (fault,) = told(None, {name: '["\udcff"]'})
+    assert fault.startswith(f"{name}:1:1: ")

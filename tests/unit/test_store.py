@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -104,3 +105,24 @@ def test_what_was_spoilt_is_written_anew_all_of_it(tmp_path: Path) -> None:
     assert (found, len(damaged)) == ({}, 2)
     store.save(policies, found)
     assert read(tmp_path) == said(policies)
+
+
+@pytest.mark.parametrize("file", [7, None, {}, ["a.yaml"]])
+def test_a_file_that_no_file_is_called_is_damage(tmp_path: Path, file: object) -> None:
+    store, policies = Store(tmp_path), {"a": kept("a", "192.0.2.0/24")}
+    store.save(policies, {})
+    path = tmp_path / "policies" / "a.json"
+    document = json.loads(path.read_bytes())
+    document["policy"]["file"] = file
+    path.write_text(json.dumps(document))
+    found, (damaged,) = Store(tmp_path).load()
+    assert not found
+    assert "no file's name" in damaged
+
+
+def test_damage_without_end_is_told(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "a.json").write_text('{"version": 1, "policy": ' + "[" * 100_000)
+    found, (damaged,) = Store(tmp_path).load()
+    assert not found
+    assert "nested" in damaged

@@ -230,6 +230,9 @@ class Connection(web.RequestHandler):
         del message
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: no other can follow")
+        if isinstance(exc, UnicodeError):
+            # What our own code raises never comes here: aiohttp quoted octets of the request that nobody can encode.
+            status = HTTPStatus.BAD_REQUEST
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("http.failed", route=None, exc_info=exc)
             response = problem(status, "internal", "The daemon made a mistake answering this; its log says more.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gatewrit.engine import durable
 from gatewrit.engine.status import Trouble
+from gatewrit.policy.instant import LAST
 from gatewrit.policy.model import State
 
 if TYPE_CHECKING:
@@ -274,18 +275,26 @@ def load(state: Path) -> Book:
             raise ValueError(f"version {value['version']} is not {VERSION}")
         return Book(
             {
-                str(name): Suspension(
-                    int(each["until"]), int(each["since"]), str(each["by"]), int(each["uid"]), str(each["reason"])
+                name: Suspension(
+                    durable.whole(each["until"], LAST),
+                    durable.whole(each["since"], LAST),
+                    str(each["by"]),
+                    durable.whole(each["uid"]),
+                    str(each["reason"]),
                 )
                 for name, each in value["suspensions"].items()
             },
             {
-                str(name): Release(
-                    str(each["content"]), int(each["at"]), str(each["by"]), int(each["uid"]), str(each["reason"])
+                name: Release(
+                    str(each["content"]),
+                    durable.whole(each["at"], LAST),
+                    str(each["by"]),
+                    durable.whole(each["uid"]),
+                    str(each["reason"]),
                 )
                 for name, each in value["releases"].items()
             },
-            {str(name): str(digest) for name, digest in value["held"].items()},
+            {name: str(digest) for name, digest in value["held"].items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a book: {error!r}") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+    from typing import NoReturn
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 #: From so many files on, waiting once for the whole file system takes less than waiting for each.
@@ -93,17 +94,34 @@ def write_json(path: Path, value: Any) -> None:
 
 def to_json(value: Any) -> bytes:
     """Give a JSON document as it is written."""
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    # Half a surrogate pair, which a damaged file can bring in, is written as it was read.
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None if there is no such file. Raises `ValueError` if it is damaged, else `OSError`."""
+    """Read a JSON object; None if there is no such file. Raises `ValueError` if it is damaged, else `OSError`.
+
+    No file of ours holds a fraction, or nests deep.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_float=_no_fraction, parse_constant=_no_fraction)
     except FileNotFoundError:
         return None
+    except RecursionError:
+        raise ValueError(f"{path}: nested deeper than anything that was ever written") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: not a JSON object")  # noqa: TRY004 - as any other damage
+    return value
+
+
+def _no_fraction(text: str) -> NoReturn:
+    raise ValueError(f"the number {text} isn't a whole one")
+
+
+def whole(value: object, most: int | None = None) -> int:
+    """Give a number as it was read back: a whole one from 0 to `most`; raises `ValueError`."""
+    if type(value) is not int or value < 0 or (most is not None and value > most):
+        raise ValueError(f"{value!r:.100} isn't a whole number from 0 to {'any' if most is None else most}")
     return value
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from gatewrit.engine.durable import whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -98,9 +100,9 @@ class Ledger:
             if document["version"] != VERSION:
                 raise ValueError(f"version {document['version']} is not {VERSION}")
             return cls(
-                {str(name): Count(int(packets), int(octets)) for name, (packets, octets) in document["totals"].items()},
+                {name: Count(whole(packets), whole(octets)) for name, (packets, octets) in document["totals"].items()},
                 {
-                    str(name): Seen(str(home), Count(int(packets), int(octets)), tuple(map(str, policies)))
+                    name: Seen(str(home), Count(whole(packets), whole(octets)), tuple(map(str, policies)))
                     for name, (home, packets, octets, policies) in document["seen"].items()
                 },
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatewrit.engine import durable
 from gatewrit.engine.ledger import Ledger
+from gatewrit.policy.instant import LAST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,13 +52,13 @@ def load_record(state: Path) -> Record:
     try:
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
-        since = {str(name): int(instant) for name, instant in value["installed"].items()}
+        since = {name: durable.whole(instant, LAST) for name, instant in value["installed"].items()}
         applied = value["applied_at"]
         digest = value["digest"]
         return Record(
-            int(value["generation"]),
+            durable.whole(value["generation"]),
             None if digest is None else str(digest),
-            None if applied is None else int(applied),
+            None if applied is None else durable.whole(applied, LAST),
             since,
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -72,6 +72,10 @@ class StoreError(Exception):
     """A kept policy that can't be read back: which, why, and what that means."""
 
 
+#: What `read_kept` raises for something else than `document_json` said; the last where it nests without end.
+NOT_KEPT = (StoreError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
 @dataclass(slots=True)
 class Store:
     """The state directory's part for policies. Calls block on the disk; `OSError` says what failed.
@@ -98,7 +102,7 @@ class Store:
         for path in paths:
             try:
                 found = self._read(path, known)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
+            except (OSError, *NOT_KEPT) as error:
                 damaged.append(f"{path}: {error}")
             else:
                 kept[found.document.id] = found
@@ -196,14 +200,18 @@ def read_kept(
     """Put a kept policy together from what `document_json` said; `text` fetches by digest.
 
     `known` are services that were put together before, by what was said of them; those that are now go there too.
-    Raises `StoreError` if it can't be parsed, `KeyError`, `TypeError` or `AttributeError` if it says something else,
-    and whatever `text` raises.
+    Raises one of `NOT_KEPT`, and whatever `text` raises.
     """
 
     def fetch(reference: Mapping[str, Any]) -> bytes:
         return text(str(reference["sha256"]))
 
-    document = parse_policy(fetch(value["policy"]), value["policy"]["file"])
+    def file(reference: Mapping[str, Any]) -> str:
+        if not isinstance(reference["file"], str):
+            raise StoreError(f"{reference['file']!r:.100} is no file's name")
+        return reference["file"]
+
+    document = parse_policy(fetch(value["policy"]), file(value["policy"]))
     if isinstance(document, Broken):
         raise StoreError(f"{document.faults[0]}")
     known = {} if known is None else known
@@ -212,7 +220,7 @@ def read_kept(
         said = json.dumps(each, sort_keys=True)
         if said not in known:
             lists = {called: fetch(source) for called, source in each["lists"].items()}
-            service = parse_service(fetch(each), each["file"], lists, shelf)
+            service = parse_service(fetch(each), file(each), lists, shelf)
             if isinstance(service, Broken):
                 raise StoreError(f"{service.faults[0]}")
             known[said] = service

@@ -45,9 +45,11 @@ def encode_verdict(verdict: Verdict) -> bytes:
 
 
 def decode_verdict(payload: bytes) -> Verdict:
-    """Decode what `encode_verdict` makes; raises `KeyError` for codes that no rule of ours uses."""
+    """Decode what `encode_verdict` makes; raises `wire.WireError` for codes that no rule of ours uses."""
     parts = wire.attributes(wire.attributes(payload)[2])
-    kind = _VERDICT_KINDS[wire.number(parts[1])]
+    kind = _VERDICT_KINDS.get(wire.number(parts[1]))
+    if kind is None:
+        raise wire.WireError(f"verdict {wire.number(parts[1])} is none of ours")
     return Verdict(kind, wire.text(parts[2]) if kind in {"jump", "goto"} else None)
 
 

@@ -200,7 +200,9 @@ def decode(payload: bytes) -> tuple[Expression, ...]:
 def _decode(name: str, data: bytes) -> Expression:
     parts = wire.attributes(data)
 
-    def num(kind: int) -> int:
+    def num(kind: int, width: int = 4) -> int:
+        if len(parts[kind]) != width:
+            raise wire.WireError(f"attribute {kind} has {len(parts[kind])} bytes, not {width}")
         return wire.number(parts[kind])
 
     try:
@@ -216,7 +218,7 @@ def _decode(name: str, data: bytes) -> Expression:
             case "bitwise" if num(1) == num(2) and (6 not in parts or num(6) == 0):
                 return Bitwise(wire.attributes(parts[4])[1], wire.attributes(parts[5])[1], num(1))
             case "exthdr" if 1 in parts and (6 not in parts or num(6) == 0):
-                return ExtensionHeader(num(2), num(3), num(4), num(5) if 5 in parts else 0, num(1))
+                return ExtensionHeader(num(2, 1), num(3), num(4), num(5) if 5 in parts else 0, num(1))
             case "lookup" if 3 not in parts or num(3) == 0:
                 return Lookup(wire.text(parts[1]), 3 in parts, num(2), num(5) if 5 in parts else 0)
             case "immediate" if num(1) == 0:
@@ -224,8 +226,8 @@ def _decode(name: str, data: bytes) -> Expression:
             case "objref" if 2 in parts and num(1) == OBJECT_COUNTER:
                 return CounterRef(wire.text(parts[2]))
             case "reject":
-                return Reject(num(1), num(2) if 2 in parts else 0)
+                return Reject(num(1), num(2, 1) if 2 in parts else 0)
             case _:
                 return Unknown(name, data)
-    except (KeyError, wire.WireError):
+    except wire.WireError:
         return Unknown(name, data)

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -26,7 +27,7 @@ from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.transaction import Actual
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from gatewrit.kernel.messages import Message
     from gatewrit.kernel.transaction import ActualCounter, Transaction
@@ -43,6 +44,9 @@ _BATCH_GENID = 1
 _BATCH_BYTES, _BATCH_SPARE = 512 << 10, 4096
 #: The largest send buffer that can be asked for without the kernel's doubling it beyond an int.
 _BOUNDLESS = 1 << 29
+
+#: The kernel's own bound on its error numbers (include/linux/err.h).
+_MAX_ERRNO = 4095
 
 #: How often a dump is tried again because somebody changed the ruleset meanwhile.
 _READ_ATTEMPTS = 20
@@ -129,7 +133,7 @@ def _parse(data: bytes, offset: int, _length: int) -> dict[str, Any]:
     body = data[offset + _NLMSGHDR.size : offset + length]
     if kind == NLMSG_ERROR:
         code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-        header["error"] = NetlinkError(code) if code else None
+        header["error"] = NetlinkError(code if 0 < code <= _MAX_ERRNO else errno.EBADMSG) if code else None
     return {"header": header, "payload": body[_NFGENMSG.size + 2 :]}
 
 
@@ -208,7 +212,8 @@ class NftSocket:
                 before = await self.generation()
                 answers = await self._dump_all(before, known)
                 if answers is not None and await self.generation() == before:
-                    return await asyncio.to_thread(messages.decode, answers, known, self._decoded)
+                    with _understood("read the table"):
+                        return await asyncio.to_thread(messages.decode, answers, known, self._decoded)
             except KernelError as error:
                 # ENOENT: a set or the table went away between two questions.
                 if error.errno not in {errno.EINTR, errno.ENOENT, errno.EAGAIN}:
@@ -219,14 +224,17 @@ class NftSocket:
     async def counters(self) -> Mapping[str, ActualCounter]:
         """Read only the counters."""
         payloads = await self._dump(messages.GETOBJ)
-        found = (messages.decode_counter(payload) for payload in payloads)
+        with _understood("read the counters"):
+            found = [messages.decode_counter(payload) for payload in payloads]
         return {counter.name: counter for counter in found if counter is not None}
 
     async def generation(self) -> int:
         """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
         question = messages.request(messages.GETGEN)
-        answers = [payload async for payload in self._ask(question, 0, "ask for the generation")]
-        return wire.number(wire.attributes(answers[0])[1])
+        what = "ask for the generation"
+        answers = [payload async for payload in self._ask(question, 0, what)]
+        with _understood(what):
+            return wire.number(wire.attributes(b"".join(answers[:1]))[1])
 
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         """Carry out all of it or nothing, acknowledged; see `Kernel.commit`."""
@@ -312,11 +320,14 @@ class NftSocket:
 
     async def _dump_all(self, generation: int, known: Actual | None) -> messages.Answers | None:
         tables = await self._dump(messages.GETTABLE)
-        if not any(wire.text(wire.attributes(table).get(1, b"")) == TABLE for table in tables):
+        with _understood("read the tables"):
+            handle = _handle(tables)
+        if handle is None:
             return messages.Answers(generation, tables)
         sets = await self._dump(messages.GETSET)
-        handles = messages.set_handles(sets)
-        mine = known if known is not None and _handle(tables) == known.handle else Actual(generation)
+        with _understood("read the sets"):
+            handles = messages.set_handles(sets)
+        mine = known if known is not None and handle == known.handle else Actual(generation)
         names = [name for name, handle in handles.items() if name not in mine.sets or mine.handles.get(name) != handle]
         objects = await self._dump(messages.GETOBJ)
         return messages.Answers(
@@ -336,6 +347,15 @@ def _handle(tables: tuple[bytes, ...]) -> int | None:
     """Give the handle of our table."""
     found = (parts for parts in map(wire.attributes, tables) if wire.text(parts.get(1, b"")) == TABLE)
     return next((wire.number(parts[4]) for parts in found), None)
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Turn an answer that isn't what it claims to be into `KernelError`: whoever asked tries again, and says so."""
+    try:
+        yield
+    except wire.WireError as error:
+        raise KernelError(errno.EBADMSG, f"{what}, of which this came back: {error}") from error
 
 
 def _frame(kind: int, flags: int, sequence: int, pid: int, body: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF
@@ -64,9 +65,16 @@ def spans(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
         offset += (length + 3) & ~3
 
 
-def attributes(data: bytes) -> dict[int, bytes]:
+class Attributes(dict[int, bytes]):
+    """Payloads by type; to ask for one that isn't there is `WireError`."""
+
+    def __missing__(self, kind: int) -> NoReturn:
+        raise WireError(f"attribute {kind} is missing")
+
+
+def attributes(data: bytes) -> Attributes:
     """Give the attributes in `data` by type; of a repeated one the last, as the kernel does."""
-    return dict(walk(data))
+    return Attributes(walk(data))
 
 
 def text(payload: bytes) -> str:

@@ -45,7 +45,8 @@ def refuse(code: Code, message: str, *, at: str | None = None, named: bool = Fal
 
     `at` names a key below the value judged; `named` puts the value's own key before the message.
     """
-    return PydanticCustomError(code, "{said}", {"said": message, "at": at, "named": named})
+    # pydantic can't carry half a surrogate pair, which is what an environment's odd bytes come as.
+    return PydanticCustomError(code, "{said}", {"said": one_line(message), "at": at, "named": named})
 
 
 def decode(root: Node, model: type[Model]) -> tuple[Model | None, list[Fault]]:

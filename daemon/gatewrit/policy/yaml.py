@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 #: Our own files nest five deep.
 MAX_DEPTH = 16
+#: Values of one file, keys included. Each that is wrong costs some 2 kB while it is told, which must not add up.
+MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,13 @@ class _Composer:
     def _tree(self, events: Iterator[yaml.Event]) -> Node | None:
         stack: list[_Open] = []
         roots: list[Node] = []
+        values = 0
         for event in events:
+            values += isinstance(event, yaml.NodeEvent)
+            if values > MAX_VALUES:
+                message = f"more than {MAX_VALUES:,} values in one file: put long lists into a file for prefixes_from"
+                self.faults.append(fault(self._place(event), "too_large", message))
+                raise _GiveUp
             match event:
                 case yaml.DocumentStartEvent():
                     if roots:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import DamagedError
 from gatewrit.engine.journal.rows import canonical
-from gatewrit.engine.journal.writer import standing_after
-from gatewrit.engine.store import StoreError, read_kept
+from gatewrit.engine.journal.writer import gone_before, standing_after
+from gatewrit.engine.store import NOT_KEPT, read_kept
 from gatewrit.policy.load import join
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Reader:
         if found is None:
             try:
                 kept = read_kept(texts, lambda digest: database.get_text(connection, digest))
-            except (StoreError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except NOT_KEPT as error:
                 raise DamagedError(f"{self.path}: {error}") from error
             found = join(kept.document, {name: each.service for name, each in kept.services.items()})
         parsed[key] = found
@@ -183,10 +183,10 @@ def _last(connection: sqlite3.Connection, instant: int) -> tuple[int, int] | Not
         return row.seq, row.at
     checkpoint = database.last_checkpoint(connection)
     if checkpoint is not None:
-        said = checkpoint.content()
-        if said["at"] < bound:
-            return said["through"], said["at"]
-        return NotKept(-(-said["at"] // 1000), "not kept: older rows have gone, as the settings say")
+        gone = gone_before(checkpoint)
+        if gone.at < bound:
+            return gone.through, gone.at
+        return NotKept(-(-gone.at // 1000), "not kept: older rows have gone, as the settings say")
     first = next(database.rows(connection, "ORDER BY seq LIMIT 1"), None)
     if first is None:
         raise DamagedError("the journal has no rows")

@@ -44,7 +44,10 @@ class Row:
 
     def content(self) -> dict[str, Any]:
         """Give `data` as a value; raises `ValueError` if it isn't a JSON object."""
-        value = json.loads(self.data)
+        try:
+            value = json.loads(self.data)
+        except RecursionError:
+            raise ValueError(f"row {self.seq}: its data nests without end") from None
         if not isinstance(value, dict):
             raise ValueError(f"row {self.seq}: its data is no JSON object")  # noqa: TRY004 - as any other damage
         return value

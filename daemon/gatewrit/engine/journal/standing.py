@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from gatewrit.engine.durable import whole
 from gatewrit.engine.journal.rows import canonical
+from gatewrit.kernel.ruleset import HOOK_NUMBERS
+from gatewrit.policy.instant import LAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +38,13 @@ class Stood:
     since: int | None = None
     state: str | None = None
     suspended: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody wrote, so that an answer about the past meets no surprise: `ValueError`, `KeyError`."""
+        if self.since is not None:
+            whole(self.since, LAST)
+        if self.suspended is not None:
+            whole(self.suspended["until"], LAST)
 
     @property
     def bare(self) -> bool:
@@ -83,7 +93,7 @@ class Standing:
     def _take_general(self, kind: str, data: Mapping[str, Any]) -> None:
         match kind:
             case "started":
-                self.running, self.gateway = True, dict(data)
+                self.running, self.gateway = True, _gateway(data)
             case "stopped":
                 self.running = False
             case "applied":
@@ -138,9 +148,20 @@ class Standing:
             generation=value["generation"],
             digest=value["digest"],
             running=value["running"],
-            gateway=dict(value["gateway"]),
+            gateway=_gateway(value["gateway"]),
             everything=value["everything"],
         )
+
+
+def _gateway(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a daemon said of itself; raises `ValueError` or `TypeError` for what none says."""
+    tags, hooks = said.get("tags", []), said.get("hooks", [])
+    if (
+        not all(isinstance(each, str) for each in (said.get("name", ""), *tags))
+        or not set(hooks) <= HOOK_NUMBERS.keys()
+    ):
+        raise ValueError("this is nothing that a gateway says of itself")
+    return dict(said)
 
 
 def telling(texts: Mapping[str, Any] | None) -> str | None:

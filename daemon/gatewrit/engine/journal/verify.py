@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import DamagedError
 from gatewrit.engine.journal.rows import GENESIS, Head, references, texts_of
-from gatewrit.engine.journal.writer import checkpointed
+from gatewrit.engine.journal.writer import checkpointed, gone_before
 
 if TYPE_CHECKING:
     import sqlite3
@@ -90,10 +90,10 @@ def _beginning(row: Row, checkpoint: Row | None) -> Iterator[Flaw]:
     through, digest = 0, GENESIS
     if checkpoint is not None:
         try:
-            said = checkpoint.content()
-            through, digest = said["through"], said["digest"]
-        except (ValueError, KeyError):
-            yield Flaw(checkpoint.seq, "this checkpoint can't be read")
+            gone_rows = gone_before(checkpoint)
+            through, digest = gone_rows.through, gone_rows.digest
+        except DamagedError as error:
+            yield Flaw(checkpoint.seq, str(error))
     if row.seq != through + 1:
         gone = (
             f"rows {through + 1} to {row.seq - 1} are missing" if row.seq > through else "rows are back that had gone"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from gatewrit.engine.durable import whole
 from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import DamagedError, telling
 from gatewrit.engine.journal.rows import GENESIS, Entry, Head, canonical, chained, references, texts_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.journal.rows import Row
 
+#: SQLite's largest integer.
+_LARGEST = (1 << 63) - 1
 _DAY_MS = 86_400_000
 #: When the file is too large, rows go in steps of this share of them.
 _STEP = 8
@@ -48,6 +51,20 @@ class Pruned:
     rows: int
     head: Head
     too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What a checkpoint says: rows up to `through` are gone, whose digest and instant were these; how many, in all.
+
+    `standing` is the digest of the text that says how everything stood then.
+    """
+
+    through: int
+    digest: str
+    at: int
+    rows: int
+    standing: str
 
 
 class Journal:
@@ -145,7 +162,8 @@ class Journal:
         told = canonical(standing.document()).encode()
         name = sha256(told).hexdigest()
         database.put_text(connection, name, told)
-        before = checkpoint_count(connection)
+        checkpoint = database.last_checkpoint(connection)
+        before = 0 if checkpoint is None else gone_before(checkpoint).rows
         data = {"through": last.seq, "digest": last.digest, "at": last.at, "rows": gone + before, "standing": name}
         head = self._add([Entry(now, "checkpoint", None, data)], Head(last.seq, last.digest))
         return Pruned(gone, head, self._used() > keeping.max_bytes)
@@ -207,15 +225,19 @@ def checkpointed(connection: sqlite3.Connection) -> Standing:
     if row is None:
         return Standing()
     try:
-        return Standing.load(json.loads(database.get_text(connection, row.content()["standing"])))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Standing.load(json.loads(database.get_text(connection, gone_before(row).standing)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"the checkpoint in row {row.seq} can't be read: {error!r}") from error
 
 
-def checkpoint_count(connection: sqlite3.Connection) -> int:
-    """Give how many rows had gone before."""
-    row = database.last_checkpoint(connection)
-    return 0 if row is None else int(row.content().get("rows", 0))
+def gone_before(checkpoint: Row) -> Gone:
+    """Read a checkpoint; raises `DamagedError` if nobody ever wrote such a one."""
+    try:
+        said = checkpoint.content()
+        through, at, rows = (whole(said[name], _LARGEST) for name in ("through", "at", "rows"))
+        return Gone(through, str(said["digest"]), at, rows, str(said["standing"]))
+    except (ValueError, KeyError) as error:
+        raise DamagedError(f"the checkpoint in row {checkpoint.seq} can't be read: {error!r}") from error
 
 
 def follow(standing: Standing, row: Row) -> None:

@@ -1,0 +1,1 @@
+"""One module for each target; its name is the target's."""
