@@ -81,7 +81,9 @@ def _check_listen(text: str) -> str:
 
 def beyond_loopback(listen: str) -> bool:
     """Whether what is listened on (as the settings have it) can be reached from elsewhere."""
-    return not listen.startswith("unix:") and not ipaddress.ip_address(listen.rpartition(":")[0].strip("[]")).is_loopback
+    return (
+        not listen.startswith("unix:") and not ipaddress.ip_address(listen.rpartition(":")[0].strip("[]")).is_loopback
+    )
 
 
 def _check_nat64(span: Span) -> Span:
