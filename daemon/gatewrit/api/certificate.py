@@ -29,12 +29,18 @@ class Certificate:
 
 
 def load(cert: bytes, key: bytes) -> Certificate:
-    """Make a server's context of a PEM chain and its PEM key; raises CertificateError, also if it has expired."""
+    """Make a server's context, and see that clients will take it; raises CertificateError, also if it has expired."""
+    context = make_context(cert, key)
+    return Certificate(context, _not_after(context, _leaf(cert)))
+
+
+def make_context(cert: bytes, key: bytes) -> ssl.SSLContext:
+    """Make a server's context of a PEM chain and its PEM key; raises CertificateError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A client that negotiates anew and anew would keep the processor busy within one request.
     context.options |= ssl.OP_NO_RENEGOTIATION
-    leaf = _leaf(cert)
+    _leaf(cert)
     if b"PRIVATE KEY-----" not in key:
         raise CertificateError("the key isn't a private key in PEM")
     fds: list[int] = []
@@ -49,7 +55,7 @@ def load(cert: bytes, key: bytes) -> Certificate:
     finally:
         for fd in fds:
             os.close(fd)
-    return Certificate(context, _not_after(context, leaf))
+    return context
 
 
 def _leaf(cert: bytes) -> str:

@@ -180,7 +180,7 @@ class _Desk:
         if len(self._open) > _CONNECTIONS:
             raise VerbError("busy", "too many requests at once; try again in a moment")
         sock = writer.get_extra_info("socket")
-        pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid, gid = peer(sock)
         # The host's user data base may be at the other end of a network.
         groups = await asyncio.to_thread(_groups, sock, uid, gid)
         if not may_control(uid, groups, os.geteuid(), self._group):
@@ -205,6 +205,12 @@ class _Desk:
         except Exception:
             log.exception("control.failed", verb=name)
             return _refused(VerbError("internal", f"the daemon made a mistake doing {name}; its log says more"))
+
+
+def peer(sock: socket.socket) -> tuple[int, int, int]:
+    """Return pid, uid and gid of who connected a Unix socket, as the kernel noted them then."""
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
 
 
 def may_control(uid: int, groups: Collection[int], own: int, group: int | None) -> bool:

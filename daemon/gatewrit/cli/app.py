@@ -55,12 +55,14 @@ class Quit(click.ClickException):
 #: Which module has which verbs. Each is loaded when one of its verbs is called: that of `run` takes a second.
 _MODULES = {
     "act": ("apply", "remove", "run"),
+    "apart": ("serve",),
     "ask": ("reload", "status"),
     "explain": ("explain",),
     "hand": ("forget", "release", "resume", "suspend"),
     "journal": ("log",),
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
+    "token": ("new",),
 }
 _VERBS = {name: module for module, names in _MODULES.items() for name in names}
 
