@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+
+# What is handed to a thread, and a name in a Host header, load these at first use.
+import concurrent.futures.thread  # noqa: F401
+import encodings.idna  # noqa: F401
 import os
 import signal
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import structlog
 
 from gatewrit import log as logging
-from gatewrit.api import codec, http, page, unprivileged
+from gatewrit.api import codec, http, metrics, page, unprivileged
 from gatewrit.api.access import Access
 from gatewrit.api.remote import Remote
 from gatewrit.api.wire import Limits
@@ -35,13 +40,22 @@ def main() -> None:
     """Serve until told to stop, or, with an inherited feed, until the enforcing process has ended."""
     given = _arguments()
     logging.configure(given.log_format, given.log_level)
-    # Whatever is read from our own package is read while we may.
-    page.warm()
-    codec.warm()
+    _rehearse(given.gateway)
     who = None if given.uid is None else (given.uid, given.gid)
     unprivileged.drop(who)
     os.chdir("/")
     asyncio.run(_serve(given))
+
+
+def _rehearse(gateway: str) -> None:
+    """Load what is loaded at first use, while we may: where the interpreter lies, our new user may see nothing."""
+    page.warm()
+    codec.warm()
+    snapshot = Remote(gateway, Access(None)).snapshot()
+    page.render(snapshot, snapshot.started_at)
+    for accept in ("text/plain", "application/openmetrics-text"):
+        metrics.exposition(snapshot, accept)
+    ZoneInfo("Europe/Vienna")
 
 
 def command(

@@ -91,7 +91,7 @@ def read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise _one(path, "unreadable", os.strerror(error.errno or 0)) from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise _one(path, "not_regular", "this isn't a file")
@@ -99,7 +99,10 @@ def read(path: Path) -> bytes | None:
             raise _one(path, "unreadable", f"others can read it, or change it; it isn't used until: chmod 600 {path}")
         if status.st_uid not in (0, os.geteuid()):
             raise _one(path, "unreadable", f"user {status.st_uid} owns it and could let anybody in: chown root {path}")
-        data = file.read(_LARGEST + 1)
+        with open(fd, "rb", closefd=False) as file:  # noqa: PTH123 - it is open already
+            data = file.read(_LARGEST + 1)
+    finally:
+        os.close(fd)
     if len(data) > _LARGEST:
         raise _one(path, "too_large", f"a file of tokens has at most {_LARGEST} bytes")
     return data
