@@ -99,7 +99,7 @@ def read(path: Path) -> bytes | None:
             raise _one(path, "unreadable", f"others can read it, or change it; it isn't used until: chmod 600 {path}")
         if status.st_uid not in (0, os.geteuid()):
             raise _one(path, "unreadable", f"user {status.st_uid} owns it and could let anybody in: chown root {path}")
-        with open(fd, "rb", closefd=False) as file:  # noqa: PTH123 - it is open already
+        with open(fd, "rb", closefd=False) as file:
             data = file.read(_LARGEST + 1)
     finally:
         os.close(fd)
