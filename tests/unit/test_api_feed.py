@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import struct
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ async def eventually(what: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def fed(source: Source) -> AsyncIterator[tuple[Feed, Remote, Access]]:
     """Join both sides by a socket."""
     told, access = Feed(source), Access(None)
@@ -184,7 +184,7 @@ HOSTILE = [
 ]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def hostile(source: Source, patience: float = 30.0) -> AsyncIterator[tuple[Feed, socket.socket]]:
     told = Feed(source, patience)
     told.rekey(Material())
@@ -244,10 +244,11 @@ async def test_a_flood_of_questions_is_read_only_as_fast_as_they_may_be_answered
     one = question(json.dumps({"number": 1, "parameters": QUESTION}).encode())
     async with hostile(Counting(IN_SYNC)) as (told, sock):
         sent = 0
-        with pytest.raises(BlockingIOError):
+        with contextlib.suppress(BlockingIOError):
             while sent < 100_000_000:
                 sent += sock.send(one * 1000)
                 await asyncio.sleep(0)
+        assert sent < 100_000_000
         await asyncio.sleep(0.7)
         (line,) = told._lines
         assert len(line._split._held) < 1_000_000

@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +17,6 @@ from unit.api_samples import DEGRADED, Source
 from unit.test_api_http import raw, serving
 from unit.test_api_wire import split
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -29,10 +25,9 @@ async def connect(base: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everybody count as one client from elsewhere."""
     monkeypatch.setattr(door, "client_of", lambda _conn: "192.0.2.1")
-    yield
 
 
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: loc", b"G"])

@@ -31,9 +31,9 @@ from gatewrit.api.wire import Limits
 log = structlog.get_logger()
 
 #: Seconds that the first word of the enforcer is waited for before anybody is answered.
-_FIRST_WORD = 3.0
+_FIRST_WORD = 1.0
 #: Seconds between two attempts to reach the enforcer.
-_AGAIN = 1.0
+_AGAIN = 0.5
 
 
 def main() -> None:

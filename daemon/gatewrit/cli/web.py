@@ -91,9 +91,11 @@ class Web:
             while True:
                 began = loop.time()
                 code = await self._child([sock for _, sock in bound], who)
-                backoff = _BACKOFF if loop.time() - began > _LIVED else min(backoff * 2, _LONGEST_BACKOFF)
+                if loop.time() - began > _LIVED:
+                    backoff = _BACKOFF
                 log.error("http.server_ended", code=code, again_in_s=backoff)
                 await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
     async def _child(self, sockets: list[socket.socket], who: tuple[int, int] | None) -> int:
         """Start a server and wait for its end; it ends with us, since its feed does."""
