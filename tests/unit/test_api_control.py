@@ -431,3 +431,22 @@ except client.NotAllowedError as error: print(error)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
         out, _ = await process.communicate()
         assert out.decode().startswith(f"user {NOBODY} may not control this daemon")
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+async def test_a_directory_that_others_can_write_to_is_refused(runtime: Path, mode: int) -> None:
+    runtime.mkdir(exist_ok=True)
+    runtime.chmod(mode)
+    with pytest.raises(listen.ListenError, match="others can write to it"):
+        async with control.serve(runtime, {}):
+            pass
+    assert list(runtime.iterdir()) == []
+
+
+@as_root
+async def test_a_directory_of_somebody_else_s_is_refused(runtime: Path) -> None:
+    runtime.mkdir(exist_ok=True)
+    os.chown(runtime, 4711, -1)
+    with pytest.raises(listen.ListenError, match="user 4711 owns it"):
+        async with control.serve(runtime, {}):
+            pass

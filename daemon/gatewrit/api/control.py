@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ def _lock(runtime: Path) -> int:
     path = runtime / "control.lock"
     try:
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _refuse_shared(runtime)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise listen.ListenError(f"{path}: {error.strerror}") from error
@@ -122,6 +124,15 @@ def _lock(runtime: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _refuse_shared(runtime: Path) -> None:
+    """Refuse a directory in which others could put a socket of theirs in the place of ours."""
+    status = runtime.stat()
+    if status.st_uid not in {0, os.geteuid()}:
+        raise listen.ListenError(f"{runtime}: user {status.st_uid} owns it; the runtime directory is to be root's own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise listen.ListenError(f"{runtime}: others can write to it; chmod 755 {runtime}")
 
 
 class _Desk:

@@ -5,7 +5,6 @@ Python has no names for what Linux calls here: numbers are of include/uapi/linux
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import resource
@@ -47,11 +46,18 @@ def account(control_group: int | None) -> tuple[int, int] | None:
 
 
 def drop(who: tuple[int, int] | None) -> None:
-    """Become `who` if we are root, without capabilities, unable to gain any; raises PrivilegeError if any are left."""
+    """Become `who` if we are root, without capabilities, unable to gain any; raises PrivilegeError if any are left.
+
+    Where the service manager has seen to all of it, its system call filter forbids even to try.
+    """
+    if os.geteuid() != 0 and not _left():
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     os.nice(_NICENESS)
+    import ctypes  # noqa: PLC0415 - where memory may not be made executable, loading it is refused
+
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
         for capability in range(_CAPABILITIES):
@@ -61,7 +67,8 @@ def drop(who: tuple[int, int] | None) -> None:
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _check()
+    if kept := _left():
+        raise PrivilegeError(f"privileges are left that can't be given up ({', '.join(kept)})")
 
 
 def _become(who: tuple[int, int] | None) -> None:
@@ -82,8 +89,8 @@ def _become(who: tuple[int, int] | None) -> None:
         )
 
 
-def _check() -> None:
+def _left() -> list[str]:
+    """Return what of privileges is left, in the words of /proc/self/status."""
     fields = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     kept = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(fields[name], 16)]
-    if kept or fields["NoNewPrivs"] != "1":
-        raise PrivilegeError(f"privileges are left that can't be given up ({', '.join(kept) or 'NoNewPrivs'})")
+    return kept if fields["NoNewPrivs"] == "1" else [*kept, "NoNewPrivs"]
