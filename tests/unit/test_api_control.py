@@ -433,20 +433,24 @@ except client.NotAllowedError as error: print(error)
         assert out.decode().startswith(f"user {NOBODY} may not control this daemon")
 
 
-@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
-async def test_a_directory_that_others_can_write_to_is_refused(runtime: Path, mode: int) -> None:
-    runtime.mkdir(exist_ok=True)
-    runtime.chmod(mode)
-    with pytest.raises(listen.ListenError, match="others can write to it"):
+def serve_once(runtime: Path) -> None:
+    async def once() -> None:
         async with control.serve(runtime, {}):
             pass
+
+    asyncio.run(once())
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_directory_that_others_can_write_to_is_refused(runtime: Path, mode: int) -> None:
+    runtime.chmod(mode)
+    with pytest.raises(listen.ListenError, match="others can write to it"):
+        serve_once(runtime)
     assert list(runtime.iterdir()) == []
 
 
 @as_root
-async def test_a_directory_of_somebody_else_s_is_refused(runtime: Path) -> None:
-    runtime.mkdir(exist_ok=True)
+def test_a_directory_of_somebody_else_s_is_refused(runtime: Path) -> None:
     os.chown(runtime, 4711, -1)
     with pytest.raises(listen.ListenError, match="user 4711 owns it"):
-        async with control.serve(runtime, {}):
-            pass
+        serve_once(runtime)

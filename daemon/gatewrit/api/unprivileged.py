@@ -90,7 +90,11 @@ def _become(who: tuple[int, int] | None) -> None:
 
 
 def _left() -> list[str]:
-    """Return what of privileges is left, in the words of /proc/self/status."""
-    fields = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
-    kept = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(fields[name], 16)]
-    return kept if fields["NoNewPrivs"] == "1" else [*kept, "NoNewPrivs"]
+    """Return what of privileges any thread has left, in the words of /proc/self/status: each has its own."""
+    left: dict[str, None] = {}
+    for task in Path("/proc/self/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        kept = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(fields[name], 16)]
+        left |= dict.fromkeys(kept if fields["NoNewPrivs"] == "1" else [*kept, "NoNewPrivs"])
+    return list(left)
