@@ -99,6 +99,12 @@ def test_what_the_server_loads() -> None:
     assert not {each for each in loaded if each.startswith(("gatewrit.kernel", "gatewrit.cli", "pyroute2", "sqlite3"))}
 
 
+def test_what_the_enforcer_loads_has_nothing_that_reads_http() -> None:
+    loaded = _loaded("import gatewrit.cli.act")
+    assert "gatewrit.kernel.socket" in loaded
+    assert not {"aiohttp", "jinja2", "gatewrit.api.http", "gatewrit.api.server"} & loaded
+
+
 def _loaded(statement: str) -> set[str]:
     told = subprocess.run(
         [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],

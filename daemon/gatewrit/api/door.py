@@ -67,6 +67,12 @@ def entrance(sock: socket.socket) -> Entrance:
     return Entrance(sock, beyond=not ipaddress.ip_address(sock.getsockname()[0]).is_loopback)
 
 
+def url(name: str, sock: socket.socket) -> str:
+    """Return what people may open."""
+    door = entrance(sock)
+    return name if door.unix else f"{'https' if door.beyond else 'http'}://{name}"
+
+
 def client_of(conn: socket.socket) -> str:
     """Return what tells the client at the other end apart."""
     if conn.family == socket.AF_UNIX:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatewrit.api.codec import Ask, Material
-    from gatewrit.engine.answer import Answer, Question
+    from gatewrit.api.http import SnapshotSource
     from gatewrit.engine.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -45,19 +45,6 @@ _LARGE = 200
 _REST = 10.0
 
 
-class Source(Protocol):
-    """What the daemon has to show."""
-
-    def snapshot(self) -> Snapshot:
-        """Return the present snapshot."""
-
-    def alive(self) -> bool:
-        """Return whether the engine's loops turn."""
-
-    async def explain(self, question: Question) -> Answer:
-        """Return whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
-
-
 def socket_path(runtime: Path) -> Path:
     """Return where the server finds the enforcer of a runtime directory."""
     return runtime / "http-feed.sock"
@@ -66,7 +53,7 @@ def socket_path(runtime: Path) -> Path:
 class Feed:
     """All servers that are told."""
 
-    def __init__(self, source: Source, patience: float = _PATIENCE) -> None:
+    def __init__(self, source: SnapshotSource, patience: float = _PATIENCE) -> None:
         self.source = source
         self.patience = patience
         self.material: Material | None = None

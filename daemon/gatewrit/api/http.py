@@ -18,7 +18,7 @@ from gatewrit.api import documents, listen, metrics, page, wire
 from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.bucket import Bucket
-from gatewrit.api.door import Door, entrance
+from gatewrit.api.door import Door, entrance, url
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
 from gatewrit.api.tokens import Role
 from gatewrit.engine.answer import NotKeptError
@@ -293,12 +293,6 @@ async def serve(
         # Nobody is answered before all addresses are bound.
         async with serve_on(source, [sock for _, sock in bound], Access(Keys()), now=now, limits=limits):
             yield tuple(url(name, sock) for name, sock in bound)
-
-
-def url(name: str, sock: socket.socket) -> str:
-    """Return what people may open."""
-    door = entrance(sock)
-    return name if door.unix else f"{'https' if door.beyond else 'http'}://{name}"
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ import encodings.idna  # noqa: F401
 import os
 import signal
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -56,26 +55,6 @@ def _rehearse(gateway: str) -> None:
     for accept in ("text/plain", "application/openmetrics-text"):
         metrics.exposition(snapshot, accept)
     ZoneInfo("Europe/Vienna")
-
-
-def command(
-    sockets: list[int], feed: int | Path, gateway: str, who: tuple[int, int] | None, log_: tuple[str, str]
-) -> list[str]:
-    """Return how to start it, with these file descriptors inherited; a feed that is a path is connected to."""
-    words = [sys.executable, "-P", "-m", "gatewrit.api.server", f"--gateway={gateway}"]
-    words += [f"--listen={fd}" for fd in sockets]
-    words.append(f"--feed-path={feed}" if isinstance(feed, Path) else f"--feed={feed}")
-    words += [f"--log-format={log_[0]}", f"--log-level={log_[1]}"]
-    if who is not None:
-        words += [f"--uid={who[0]}", f"--gid={who[1]}"]
-    return words
-
-
-def environment() -> dict[str, str]:
-    """Return what of our environment it needs: no settings, and nothing of the service manager's but the journal."""
-    needed = ("LANG", "NO_COLOR", "JOURNAL_STREAM", "PATH", "PYTHONPATH", "TERM", "TZ")
-    # NumPy would start threads before privileges are given up, which Linux does thread by thread.
-    return {name: os.environ[name] for name in needed if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from gatewrit.api import listen, server, unprivileged
+from gatewrit.api import launch, listen, unprivileged
 from gatewrit.api.door import entrance
 from gatewrit.api.feed import socket_path
 from gatewrit.cli.app import REFUSED, Quit, verb
@@ -41,14 +41,14 @@ def _become_server(sockets: Sequence[socket.socket], settings: Settings) -> NoRe
     who = unprivileged.account(listen.group_id(settings.control.group)) if os.geteuid() == 0 else None
     for sock in sockets:
         sock.set_inheritable(True)
-    words = server.command(
+    words = launch.command(
         [sock.fileno() for sock in sockets],
         socket_path(settings.runtime),
         settings.gateway.name,
         who,
         (settings.log.format, settings.log.level),
     )
-    os.execve(words[0], words, server.environment())  # noqa: S606 - our own interpreter, no shell
+    os.execve(words[0], words, launch.environment())  # noqa: S606 - our own interpreter, no shell
 
 
 def _passed() -> list[socket.socket]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
-from gatewrit.api import listen, server, unprivileged
+from gatewrit.api import launch, listen, unprivileged
+from gatewrit.api.door import url
 from gatewrit.api.feed import Feed
-from gatewrit.api.http import url
 from gatewrit.api.listen import ListenError
 from gatewrit.cli import credentials
 
@@ -103,14 +103,14 @@ class Web:
         settings = self._settings
         with theirs:
             fds = [sock.fileno() for sock in sockets]
-            words = server.command(
+            words = launch.command(
                 fds, theirs.fileno(), settings.gateway.name, who, (settings.log.format, settings.log.level)
             )
             process = await asyncio.create_subprocess_exec(
                 *words,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(*fds, theirs.fileno()),
-                env=server.environment(),
+                env=launch.environment(),
                 start_new_session=True,
             )
             try:
