@@ -77,10 +77,14 @@ def _check_listen(text: str) -> str:
         raise refuse("bad_value", f"{text}: the host is given as an address, such as 127.0.0.1:{match[3]}") from None
     if (address.version == 6) != bool(match[1]):
         raise refuse("bad_value", f"{text}: only an IPv6 address stands in brackets, and only there")
-    if not address.is_loopback:
-        message = f"{text} can be reached from elsewhere, where TLS and a token are needed; this version has neither"
-        raise refuse("not_enforced_yet", f"{message}: listen on 127.0.0.1 or [::1]")
     return text
+
+
+def beyond_loopback(listen: str) -> bool:
+    """Whether what is listened on (as the settings have it) can be reached from elsewhere."""
+    return (
+        not listen.startswith("unix:") and not ipaddress.ip_address(listen.rpartition(":")[0].strip("[]")).is_loopback
+    )
 
 
 def _check_nat64(span: Span) -> Span:
@@ -234,6 +238,14 @@ class Settings(Strict):
             raise refuse("bad_value", message, at="hooks")
         return self
 
+    @model_validator(mode="after")
+    def _nobody_listens_in(self) -> Settings:
+        beyond = [each for each in self.listen if beyond_loopback(each)]
+        if beyond and self.tls is None:
+            message = f"{beyond[0]} can be reached from elsewhere, where TLS and a token are required"
+            raise refuse("bad_value", f"{message}: set `tls: {{cert: …, key: …}}`, or listen on 127.0.0.1", at="listen")
+        return self
+
 
 # -- how it is set ----------------------------------------------------------------------------------------------------
 
@@ -254,8 +266,6 @@ def load_settings(
     root = _overlay(root, _node(dict(overrides or {}), place))
     settings, more = decode(root, Settings)
     faults += more
-    if settings is not None:
-        faults += _not_enforced(root)
     if settings is None or faults:
         raise SettingsError(tuple(sorted(faults)))
     return settings.model_copy(update=_paths(settings, root, file))
@@ -345,22 +355,19 @@ def _overlay(base: Node, over: Node) -> Node:
     return Mapping(base.place, base.keys | over.keys, values)
 
 
-def _not_enforced(root: Node) -> list[Fault]:
-    """Refuse what is understood but has no effect in this version: it would be missed when it is needed."""
-    assert isinstance(root, Mapping)  # noqa: S101 - else there would be no settings
-    message = "{} is understood, but this version can't enforce it; leave it out"
-    return [
-        fault(find(root, (key,)).place, "not_enforced_yet", message.format(key))
-        for key in ("tls", "tokens")
-        if key in root.keys
-    ]
-
-
-def _paths(settings: Settings, root: Node, file: Path) -> dict[str, Path]:
+def _paths(settings: Settings, root: Node, file: Path) -> dict[str, Path | Tls]:
     """Relative paths of the file start at its folder."""
-    found = {}
+    found: dict[str, Path | Tls] = {}
     for key in ("policies", "state", "runtime", "tokens"):
         node = find(root, (key,))
         if isinstance(node, Scalar) and node.place.file == str(file):
             found[key] = file.parent / getattr(settings, key)
+    if settings.tls is not None:
+        given = {key: find(root, ("tls", key)) for key in ("cert", "key")}
+        paths = {
+            key: file.parent / getattr(settings.tls, key)
+            for key, node in given.items()
+            if isinstance(node, Scalar) and node.place.file == str(file)
+        }
+        found["tls"] = settings.tls.model_copy(update=paths)
     return found

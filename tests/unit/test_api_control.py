@@ -431,3 +431,26 @@ except client.NotAllowedError as error: print(error)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
         out, _ = await process.communicate()
         assert out.decode().startswith(f"user {NOBODY} may not control this daemon")
+
+
+def serve_once(runtime: Path) -> None:
+    async def once() -> None:
+        async with control.serve(runtime, {}):
+            pass
+
+    asyncio.run(once())
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_directory_that_others_can_write_to_is_refused(runtime: Path, mode: int) -> None:
+    runtime.chmod(mode)
+    with pytest.raises(listen.ListenError, match="others can write to it"):
+        serve_once(runtime)
+    assert list(runtime.iterdir()) == []
+
+
+@as_root
+def test_a_directory_of_somebody_else_s_is_refused(runtime: Path) -> None:
+    os.chown(runtime, 4711, -1)
+    with pytest.raises(listen.ListenError, match="user 4711 owns it"):
+        serve_once(runtime)

@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ def _lock(runtime: Path) -> int:
     path = runtime / "control.lock"
     try:
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _refuse_shared(runtime)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise listen.ListenError(f"{path}: {error.strerror}") from error
@@ -122,6 +124,15 @@ def _lock(runtime: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _refuse_shared(runtime: Path) -> None:
+    """Refuse a directory in which others could put a socket of theirs in the place of ours."""
+    status = runtime.stat()
+    if status.st_uid not in {0, os.geteuid()}:
+        raise listen.ListenError(f"{runtime}: user {status.st_uid} owns it; the runtime directory is to be root's own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise listen.ListenError(f"{runtime}: others can write to it; chmod 755 {runtime}")
 
 
 class _Desk:
@@ -180,7 +191,7 @@ class _Desk:
         if len(self._open) > _CONNECTIONS:
             raise VerbError("busy", "too many requests at once; try again in a moment")
         sock = writer.get_extra_info("socket")
-        pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid, gid = peer(sock)
         # The host's user data base may be at the other end of a network.
         groups = await asyncio.to_thread(_groups, sock, uid, gid)
         if not may_control(uid, groups, os.geteuid(), self._group):
@@ -205,6 +216,12 @@ class _Desk:
         except Exception:
             log.exception("control.failed", verb=name)
             return _refused(VerbError("internal", f"the daemon made a mistake doing {name}; its log says more"))
+
+
+def peer(sock: socket.socket) -> tuple[int, int, int]:
+    """Return pid, uid and gid of who connected a Unix socket, as the kernel noted them then."""
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
 
 
 def may_control(uid: int, groups: Collection[int], own: int, group: int | None) -> bool:

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from aiohttp import web
 
 from gatewrit.api import documents, listen, metrics, page, wire
+from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.bucket import Bucket
+from gatewrit.api.door import Door, entrance, url
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
+from gatewrit.api.tokens import Role
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement, PolicyState
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-    from pathlib import Path
 
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.snapshot import Snapshot
@@ -79,9 +81,9 @@ async def _work(function: Callable[[], T], *, large: bool) -> T:
     return await asyncio.to_thread(function) if large else function()
 
 
-def make_app(source: SnapshotSource, now: Callable[[], int] = lambda: int(time.time())) -> web.Application:
+def make_app(source: SnapshotSource, now: Callable[[], int], access: Access) -> web.Application:
     """Return the application; `now` gives the instant that is shown, in epoch seconds."""
-    app = web.Application(middlewares=[wire.answer_errors, wire.check_request])
+    app = web.Application(middlewares=[wire.answer_errors, wire.check_request, access.check])
     app.on_response_prepare.append(wire.add_headers)
     face = Face(source, now)
     for path, handler in {
@@ -135,7 +137,8 @@ async def livez(face: Face, request: web.Request) -> web.Response:
     """Say whether the loops turn."""
     _parameters(request)
     if not face.source.alive():
-        raise wire.RequestError(503, "not_alive", "The enforcement loop doesn't turn; the watchdog restarts it.")
+        detail = "The enforcement loop doesn't turn, or its process is gone; what is in the kernel stays in force."
+        raise wire.RequestError(503, "not_alive", detail)
     return _json(documents.encode({"alive": True}))
 
 
@@ -145,6 +148,9 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
     enforcement = face.source.snapshot().enforcement
     if enforcement in (Enforcement.STARTING, Enforcement.FAILED):
         detail = f"Enforcement is {enforcement}; see /v1/status."
+        raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
+    if not face.source.alive():
+        detail = "The enforcing process isn't heard from; /v1/status has what it said last."
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
     return _json(documents.encode({"ready": True, "enforcement": enforcement}))
 
@@ -162,12 +168,15 @@ async def show_status(face: Face, request: web.Request) -> web.Response:
     """Answer with the verdict; only `now` is new for each request."""
     _parameters(request)
     snapshot = face.source.snapshot()
-    head, tail = await face.render("status", snapshot, partial(_status_parts, snapshot))
+    role = connection_of(request).role
+    head, tail = await face.render(("status", role), snapshot, partial(_status_parts, snapshot, role))
     now = f', "now": "{documents.instant(face.now())}", '.encode()
     return _json(head + now + tail)
 
 
-def _status_parts(snapshot: Snapshot) -> tuple[bytes, bytes]:
+def _status_parts(snapshot: Snapshot, role: Role | None) -> tuple[bytes, bytes]:
+    if role is not Role.DETAIL:
+        snapshot = veiled(snapshot)
     head = documents.encode(documents.gateway_document(snapshot)).removesuffix(b"}")
     return head, documents.encode(documents.standing_document(snapshot)).removeprefix(b"{")
 
@@ -207,10 +216,7 @@ async def explain(face: Face, request: web.Request) -> web.Response:
         raise _bad(error.parameter, str(error)) from None
     wait = face.explanations.take(asyncio.get_running_loop().time())
     if wait:
-        detail = "Too many questions at once; ask again in a moment."
-        refusal = wire.problem(429, "too_many", detail)
-        refusal.headers["Retry-After"] = str(wait)
-        return refusal
+        return wire.too_many(wait)
     try:
         answer = await face.source.explain(question)
     except NotKeptError as error:
@@ -280,40 +286,39 @@ async def serve(
 ) -> AsyncIterator[tuple[str, ...]]:
     """Serve on all of `addresses` or raise ListenError; yield what was bound, as `http://127.0.0.1:9451`.
 
-    `group` may use Unix sockets that are listened on, besides the daemon's own user.
+    `group` may use Unix sockets that are listened on, besides the daemon's own user. There are no tokens, and
+    is no TLS: whoever gets here may see everything.
     """
-    parsed = [listen.parse(text) for text in addresses]
-    runner = web.AppRunner(make_app(source, now), access_log=None, shutdown_timeout=limits.grace)
+    with listen.bound(addresses, group) as bound:
+        # Nobody is answered before all addresses are bound.
+        async with serve_on(source, [sock for _, sock in bound], Access(Keys()), now=now, limits=limits):
+            yield tuple(url(name, sock) for name, sock in bound)
+
+
+@asynccontextmanager
+async def serve_on(
+    source: SnapshotSource,
+    sockets: Sequence[socket.socket],
+    access: Access,
+    *,
+    now: Callable[[], int] = lambda: int(time.time()),
+    limits: wire.Limits = wire.Limits(),  # noqa: B008 (frozen)
+) -> AsyncIterator[None]:
+    """Answer on sockets that listen already; they stay their owner's to close."""
+    runner = web.AppRunner(make_app(source, now, access), access_log=None, shutdown_timeout=limits.grace)
     await runner.setup()
     server = runner.server
     if server is None:  # pragma: no cover
         raise RuntimeError("aiohttp made no server")
-    loop = asyncio.get_running_loop()
-    open_now: set[wire.Connection] = set()
-    sockets: list[socket.socket] = []
-    servers: list[asyncio.Server] = []
-    own: dict[Path, tuple[int, int] | None] = {}
-    names: list[str] = []
+    door = Door(limits)
+    connect = partial(wire.Connection, server, door, limits)
+    entrances = [entrance(sock) for sock in sockets]
+    receiving = [asyncio.create_task(door.receive(each, access.context, connect, wire.CROWDED)) for each in entrances]
     try:
-        for address in parsed:
-            if isinstance(address, listen.UnixAddress):
-                sock = listen.listen_unix(address.path, 0o660, listen.group_id(group))
-                own[address.path] = listen.identity(address.path)
-                names.append(str(address))
-            else:
-                sock = listen.listen_tcp(address)
-                bound = listen.TcpAddress(address.host, sock.getsockname()[1])
-                names.append(f"http://{bound}")
-            sockets.append(sock)
-        # Nobody is answered before all addresses are bound.
-        connect = partial(wire.Connection, server, limits, open_now, loop)
-        servers = [await loop.create_server(connect, sock=sock) for sock in sockets]
-        yield tuple(names)
+        yield
     finally:
-        for listening in servers:
-            listening.close()
-        for sock in sockets:
-            sock.close()
-        for path, identity in own.items():
-            listen.remove_own(path, identity)
+        for task in receiving:
+            task.cancel()
+        await asyncio.gather(*receiving, return_exceptions=True)
+        await door.close()
         await runner.cleanup()

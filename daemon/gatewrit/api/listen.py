@@ -1,4 +1,4 @@
-"""Sockets to listen on: loopback TCP and Unix sockets, bound so that nothing and nobody else is pushed aside."""
+"""Sockets to listen on: TCP and Unix sockets, bound so that nothing and nobody else is pushed aside."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import os
 import re
 import socket
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 log = structlog.get_logger()
 
@@ -31,7 +35,7 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A loopback address and a port; port 0 lets the kernel choose."""
+    """An address and a port; port 0 lets the kernel choose."""
 
     host: str
     port: int
@@ -51,7 +55,7 @@ class UnixAddress:
 
 
 def parse(text: str) -> TcpAddress | UnixAddress:
-    """Read `127.0.0.1:9451`, `[::1]:9451` or `unix:/path`; refuse everything beyond loopback."""
+    """Read `127.0.0.1:9451`, `[::1]:9451` or `unix:/path`."""
     if text.startswith("unix:"):
         path = Path(text.removeprefix("unix:"))
         if not path.is_absolute() or "\0" in text:
@@ -69,13 +73,11 @@ def parse(text: str) -> TcpAddress | UnixAddress:
     port = int(match["port"]) if match else 0
     if port > 65535:
         raise ListenError(f"{text!r}: a port is at most 65535")
-    if not address.is_loopback:
-        raise ListenError(f"{text!r} is beyond loopback, where TLS and a token are required: not supported yet")
     return TcpAddress(str(address), port)
 
 
 def listen_tcp(address: TcpAddress) -> socket.socket:
-    """Return a listening socket on loopback."""
+    """Return a listening socket."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -125,6 +127,31 @@ def listen_unix(path: Path, mode: int, group: int | None = None) -> socket.socke
         sock.close()
         raise
     return sock
+
+
+@contextmanager
+def bound(addresses: Sequence[str], group: str | None) -> Iterator[list[tuple[str, socket.socket]]]:
+    """Listen on all of `addresses`, or raise ListenError; gives each as it is bound, as `127.0.0.1:9451`.
+
+    `group` may use the Unix sockets, besides the daemon's own user. Nobody is answered by this alone.
+    """
+    parsed = [parse(text) for text in addresses]
+    listening: list[tuple[str, socket.socket]] = []
+    own: dict[Path, tuple[int, int] | None] = {}
+    try:
+        for address in parsed:
+            if isinstance(address, UnixAddress):
+                listening.append((str(address), listen_unix(address.path, 0o660, group_id(group))))
+                own[address.path] = identity(address.path)
+            else:
+                sock = listen_tcp(address)
+                listening.append((str(TcpAddress(address.host, sock.getsockname()[1])), sock))
+        yield listening
+    finally:
+        for _, sock in listening:
+            sock.close()
+        for path, mine in own.items():
+            remove_own(path, mine)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -78,6 +78,12 @@ def render(snapshot: Snapshot, now: int) -> bytes:
     return page.encode("utf-8", "replace")
 
 
+def warm() -> None:
+    """Read everything that is needed of our own files."""
+    _template()
+    stylesheet()
+
+
 @cache
 def stylesheet() -> tuple[bytes, str]:
     """Return the style sheet and what identifies this version of it."""
@@ -85,7 +91,6 @@ def stylesheet() -> tuple[bytes, str]:
     return body, hashlib.sha256(body).hexdigest()[:16]
 
 
-@cache
 def icon(tone: str) -> bytes | None:
     """Return the browser tab's icon, which carries the verdict, as SVG; None for a tone that there isn't."""
     if tone not in _COLOURS:

@@ -49,6 +49,19 @@ def read_question(given: Mapping[str, str]) -> Question:
     return Question(address, protocol, port, source, interface, _at(given["at"]) if "at" in given else None)
 
 
+def parameters_of(question: Question) -> dict[str, str]:
+    """Return the parameters that `read_question` makes this question of."""
+    given = {
+        "address": question.address,
+        "protocol": question.protocol,
+        "port": question.port,
+        "source": question.source,
+        "interface": question.interface,
+        "at": None if question.at is None else question.at.text,
+    }
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
 def _address(parameter: str, text: str) -> Address:
     if "/" in text:
         raise QuestionError(parameter, f"{parameter} is one address, not a prefix; leave out what begins with /")

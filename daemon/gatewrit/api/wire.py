@@ -10,7 +10,6 @@ import asyncio
 import ipaddress
 import json
 import re
-import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
     from aiohttp.web_request import BaseRequest
 
+    from gatewrit.api.door import Door, Guest
+    from gatewrit.api.tokens import Role
+
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
@@ -30,14 +32,25 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may take: connections at once over all clients, and seconds for each thing it does.
+    """What one client may take: connections, requests, and seconds for each thing it does.
 
-    `head` is how long a request may take to arrive, `request` until it is answered and the answer taken, `idle` until
-    the next one has arrived. Of too many connections the newest is refused: those that a NOC keeps open stay. At the
-    end what is under way gets `grace`.
+    `connections` at once in all, `per_client` of one from elsewhere; `rate` requests a second and `burst` at once, for
+    all of this host `rate_here` and `burst_here`; `requests` over one connection. `handshake` is TLS's, `head` is how
+    long a request may take to arrive, `request` until it is answered and the answer taken, `idle` until the next one
+    has arrived. At the end what is under way gets `grace`.
+
+    A NOC behind one address has some tens of people and programs, each asking every few seconds. This host's programs
+    share one limit that only a mistake or malice reaches; below it, the processor is theirs.
     """
 
     connections: int = 256
+    per_client: int = 32
+    rate: float = 20.0
+    burst: float = 100.0
+    rate_here: float = 1000.0
+    burst_here: float = 5000.0
+    requests: int = 1000
+    handshake: float = 10.0
     head: float = 10.0
     request: float = 60.0
     idle: float = 75.0
@@ -116,9 +129,10 @@ def put_headers(response: web.StreamResponse) -> None:
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into problem+json, without telling the inside of a fault to the client."""
-    if isinstance(request.protocol, Connection):
-        request.protocol.begin()
+    connection = request.protocol
     try:
+        if isinstance(connection, Connection) and (wait := connection.begin()):
+            return too_many(wait)
         return await handler(request)
     except RequestError as error:
         return problem(error.status, error.code, error.detail, **error.more)
@@ -137,7 +151,7 @@ async def check_request(request: web.Request, handler: Handler) -> web.StreamRes
     hosts = request.headers.getall(hdrs.HOST, [])
     if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
         raise RequestError(400, "host", "An HTTP/1.1 request has one Host header.")
-    if hosts and not _over_unix(request) and not _is_ours(hosts[0]):
+    if hosts and _may_be_rebound(request) and not _is_ours(hosts[0]):
         raise RequestError(
             421, "wrong_host", "This gateway answers to loopback names and addresses only, not to this Host header."
         )
@@ -148,6 +162,29 @@ async def check_request(request: web.Request, handler: Handler) -> web.StreamRes
         response.force_close()
         return response
     return await handler(request)
+
+
+def too_many(wait: int) -> web.Response:
+    """Return the answer for who asks too often; `wait` is in seconds."""
+    refusal = problem(429, "too_many", "Too many questions at once; ask again in a moment.")
+    refusal.headers["Retry-After"] = str(wait)
+    return refusal
+
+
+def unasked(status: int, code: str, detail: str) -> bytes:
+    """Return an error as it is written on a connection on which no request has been read."""
+    response = problem(status, code, detail)
+    put_headers(response)
+    response.headers["Connection"] = "close"
+    body = response.body if isinstance(response.body, bytes) else b""
+    response.headers["Content-Length"] = str(len(body))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n".encode() + body
+
+
+#: For a client with too many connections already.
+CROWDED = unasked(429, "too_many", "This address has too many connections open; close some, or use them again.")
+_TOO_SLOW = unasked(408, "too_slow", "The request didn't arrive in time.")
 
 
 def from_exception(error: web.HTTPException) -> web.Response:
@@ -168,30 +205,33 @@ class Connection(web.RequestHandler):
     def __init__(
         self,
         server: web.Server,
+        door: Door,
         limits: Limits,
-        open_now: set[Connection],
-        loop: asyncio.AbstractEventLoop,
+        guest: Guest,
     ) -> None:
+        loop = asyncio.get_running_loop()
         # The access log would hold addresses and query strings (contract, section 6): there is none.
         options = {**_SIZES, "keepalive_timeout": limits.idle, "access_log": None}
         super().__init__(server, loop=loop, **options)
         self.limits = limits
+        self.guest = guest
+        #: What the request that is being answered may see.
+        self.role: Role | None = None
+        self._door = door
         self._clock = loop
-        self._open_now = open_now
         self._deadline: asyncio.TimerHandle | None = None
         self._ahead = 0
+        self._served = 0
+        self._answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or drop it if there are too many."""
+        """Take the connection."""
         super().connection_made(transport)
-        self._open_now.add(self)
-        if len(self._open_now) > self.limits.connections and isinstance(transport, asyncio.Transport):
-            transport.abort()
         self.patience(self.limits.head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection and its deadline."""
-        self._open_now.discard(self)
+        self.guest.leave()
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
@@ -204,16 +244,29 @@ class Connection(web.RequestHandler):
         else:
             super().data_received(data)
 
-    def begin(self) -> None:
-        """Note that a request is whole and about to be answered."""
+    def begin(self) -> int:
+        """Note that a request is whole and about to be answered; give the seconds to wait if it is one too many."""
         self._ahead = 0
+        self._served += 1
+        self._answering = True
         self.patience(self.limits.request)
+        return self._door.take(self.guest.client, self._clock.time())
 
     def patience(self, seconds: float) -> None:
         """From now on, wait this long for the client before hanging up."""
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._clock.call_later(seconds, self._hang_up)
+        self._deadline = self._clock.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        """Hang up on who doesn't take an answer or says nothing; tell who began a request that it was too slow."""
+        transport = self.transport
+        if self._answering or not self._ahead or not isinstance(transport, asyncio.Transport):
+            self._hang_up()
+        else:
+            transport.write(_TOO_SLOW)
+            transport.close()
+            self._deadline = self._clock.call_later(1.0, transport.abort)
 
     def _hang_up(self) -> None:
         if isinstance(self.transport, asyncio.Transport):
@@ -249,16 +302,22 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException):  # raised before the middlewares: an Expect that can't be met
             resp = from_exception(resp)
             resp.force_close()
+        if self._served >= self.limits.requests:  # so that whoever stays is counted, and let in, anew
+            resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
+            self._answering = False
             if self.transport is not None:
                 self.patience(self.limits.idle)
 
 
-def _over_unix(request: web.Request) -> bool:
-    sock = request.get_extra_info("socket")
-    return sock is not None and sock.family == socket.AF_UNIX
+def _may_be_rebound(request: web.Request) -> bool:
+    """Whether a browser can be led here by a false name: not to a Unix socket, nor where a token is always required."""
+    connection = request.protocol
+    return not (
+        isinstance(connection, Connection) and (connection.guest.entrance.unix or connection.guest.entrance.beyond)
+    )
 
 
 def _is_ours(host: str) -> bool:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatewrit import log
 from gatewrit.api import client
 from gatewrit.api.documents import progress_document
-from gatewrit.cli import log, waiting
-from gatewrit.cli.app import FAILED, FINE, account, print_json, run, verb
+from gatewrit.cli import waiting
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.ask import ask, tell
+from gatewrit.cli.credentials import LackingError, refuse_open
 from gatewrit.cli.service import config, outcome_json, serve
 from gatewrit.engine import memory
 from gatewrit.engine.claim import claim
@@ -33,10 +35,18 @@ if TYPE_CHECKING:
 
 
 @verb("gatewrit run --config /etc/gatewrit/gatewrit.yaml", prints_json=False)
-def run_(settings: Settings) -> int:
-    """Run the daemon: enforce the policies until stopped. The rules outlive it."""
+@click.option("--without-http", is_flag=True, help="HTTP is answered by `gatewrit serve`, started apart.")
+def run_(settings: Settings, *, without_http: bool) -> int:
+    """Run the daemon: enforce the policies until stopped. The rules outlive it.
+
+    HTTP is answered by a child without privileges.
+    """
+    try:
+        refuse_open(settings)
+    except LackingError as error:
+        raise Quit(str(error), REFUSED) from None
     log.configure(settings.log.format, settings.log.level)
-    return FINE if run(serve(settings)) else FAILED
+    return FINE if run(serve(settings, apart=without_http)) else FAILED
 
 
 @verb("gatewrit plan; gatewrit apply")

@@ -55,6 +55,7 @@ class Quit(click.ClickException):
 #: Which module has which verbs. Each is loaded when one of its verbs is called: that of `run` takes a second.
 _MODULES = {
     "act": ("apply", "remove", "run"),
+    "apart": ("serve",),
     "ask": ("reload", "status"),
     "explain": ("explain",),
     "hand": ("forget", "release", "resume", "suspend"),
@@ -62,6 +63,7 @@ _MODULES = {
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
     "seal": ("manifest",),
+    "token": ("new",),
 }
 _VERBS = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from gatewrit import log
 from gatewrit.api import client
-from gatewrit.cli import log
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config

@@ -1,7 +1,7 @@
 """The daemon put together: kernel, engine, control socket and HTTP, from start to stop.
 
 Enforcement comes first and depends on none of the others: if the HTTP address is taken, the orders are enforced all the
-same, and the address is tried again.
+same, and the address is tried again. HTTP itself is spoken by another process (`web`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 import gatewrit
-from gatewrit.api import control, documents, http, words
+from gatewrit.api import control, documents, words
 from gatewrit.api.answer import answer_document, lines
-from gatewrit.api.listen import ListenError
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
 from gatewrit.cli import desk
 from gatewrit.cli.app import fault_json
+from gatewrit.cli.web import Web
 from gatewrit.compile.rails import Protected, Rails
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
@@ -38,7 +38,6 @@ from gatewrit.signing.keys import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NoReturn
 
     from gatewrit.api.control import Caller
     from gatewrit.engine.snapshot import Outcome
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 log = structlog.get_logger()
-
-#: Seconds until a taken HTTP address is tried again.
-_LISTEN_AGAIN = 5.0
 
 
 def rails(settings: Settings) -> Rails:
@@ -85,8 +81,8 @@ def nat64(settings: Settings) -> tuple[Ranges, ...]:
     return to_ranges(((prefix, 0) for prefix in settings.nat64), "settings")
 
 
-async def serve(settings: Settings) -> bool:
-    """Be the daemon until SIGTERM or SIGINT; False if it ended by a mistake of ours."""
+async def serve(settings: Settings, *, apart: bool) -> bool:
+    """Be the daemon until SIGTERM or SIGINT; False if it ended by a mistake of ours. `apart`: HTTP is another's."""
     notifier = Notifier.from_environment()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -96,20 +92,26 @@ async def serve(settings: Settings) -> bool:
     with claim():
         async with NftSocket() as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices)
-            loop.add_signal_handler(signal.SIGHUP, daemon.want_reload)
-            async with control.serve(settings.runtime, _verbs(daemon), group=settings.control.group):
-                fine = await _live(daemon, settings, stop, notifier)
+            web = Web(daemon, settings, apart=apart)
+
+            def reload() -> None:
+                web.reload()
+                daemon.want_reload()
+
+            loop.add_signal_handler(signal.SIGHUP, reload)
+            async with control.serve(settings.runtime, _verbs(daemon, web), group=settings.control.group):
+                fine = await _live(daemon, web, stop, notifier)
             await daemon.save()
     log.info("daemon.stopped", table="stays in force")
     return fine
 
 
-async def _live(daemon: Daemon, settings: Settings, stop: asyncio.Event, notifier: Notifier) -> bool:
+async def _live(daemon: Daemon, web: Web, stop: asyncio.Event, notifier: Notifier) -> bool:
     """Run all tasks until told to stop, or until one fails; they end together."""
     tasks = [
         asyncio.create_task(daemon.run(), name="enforce"),
         asyncio.create_task(daemon.watch(), name="watch"),
-        asyncio.create_task(_show(daemon, settings), name="http"),
+        asyncio.create_task(web.run(), name="http"),
     ]
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -123,19 +125,7 @@ async def _live(daemon: Daemon, settings: Settings, stop: asyncio.Event, notifie
     return not failed
 
 
-async def _show(daemon: Daemon, settings: Settings) -> NoReturn:
-    """Answer HTTP for as long as the daemon lives."""
-    while True:
-        try:
-            async with http.serve(daemon, settings.listen, group=settings.control.group) as addresses:
-                log.info("http.listening", addresses=list(addresses))
-                await asyncio.Event().wait()
-        except ListenError as error:
-            log.error("http.not_listening", reason=str(error), again_in_s=_LISTEN_AGAIN)  # noqa: TRY400 - no mistake
-        await asyncio.sleep(_LISTEN_AGAIN)
-
-
-def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
+def _verbs(daemon: Daemon, web: Web) -> dict[str, control.Verb]:
     """Give what the control socket can ask for."""
 
     async def status(_arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
@@ -150,6 +140,7 @@ def _verbs(daemon: Daemon) -> dict[str, control.Verb]:
     async def reload(_arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         log.info("reload.asked", by=caller.name, uid=caller.uid)
         daemon.chronicle.asked(caller.uid, caller.name)
+        web.reload()
         return outcome_json(await daemon.reload())
 
     async def explain(arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:

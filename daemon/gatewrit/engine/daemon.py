@@ -125,6 +125,9 @@ class Daemon:
         self._progress: Progress | None = None
         self._told_progress = clock.monotonic()
         self._memo = Memo()
+        #: Called whenever there is a new snapshot; and who else has something to say in it.
+        self.told: Callable[[], None] = lambda: None
+        self.outside: Callable[[int], Sequence[status.Trouble]] = lambda _now: ()
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
@@ -500,6 +503,7 @@ class Daemon:
         since = before.since if before is not None and before.activity == activity else now
         self._progress = Progress(activity, done, size, since)
         self._snapshot = replace(self._snapshot, progress=self._progress)
+        self.told()
         if size and self._clock.monotonic() - self._told_progress >= 1.0:
             self._told_progress = self._clock.monotonic()
             log.info("reconcile.preparing", done=done, of=size)
@@ -519,6 +523,7 @@ class Daemon:
             *self._hand.troubles(now),
             *self._drift.troubles,
             *self._gate.troubles,
+            *self.outside(now),
         ]
         if self._enforcer.failure is not None:
             troubles.append(self._enforcer.failure)
@@ -533,6 +538,7 @@ class Daemon:
         )
         shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
         before, self._snapshot = self._snapshot, shown
+        self.told()
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:
             log.info("enforcement.changed", was=before.enforcement, now=self._snapshot.enforcement)

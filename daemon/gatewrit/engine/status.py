@@ -89,6 +89,9 @@ ACTIONS: Mapping[str, str] = {
     "journal_unwritable": "Free or remount the state directory; what happens waits in memory and is written down then",
     "journal_damaged": "Keep that file elsewhere for whoever looks into it, and restart; a new journal was begun",
     "journal_broken": "See `gatewrit log verify`; keep journal.db elsewhere as evidence, and restart: a new one begins",
+    "certificate_expires": "Renew the certificate, put it where `tls` in the settings says, then: gatewrit reload",
+    "certificate_unusable": "Put the certificate right (`tls` in the settings), then: gatewrit reload",
+    "tokens_unusable": "Put the file right (`tokens` in the settings), then: gatewrit reload",
     "state_damaged": "Reload with every policy file in place, so that the state is written anew",
 }
 DEFAULT_ACTION = "Correct the file, try it with `gatewrit check`, then: gatewrit reload"
@@ -280,7 +283,7 @@ def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int)
         addresses_ipv6=addresses.get(6, 0),
         in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
         problem=problem,
-        labels=policy.labels,
+        labels=dict(policy.labels),  # read-only mappings don't travel between processes
     )
 
 

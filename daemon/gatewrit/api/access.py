@@ -1,0 +1,143 @@
+"""Who may see what over HTTP.
+
+| where it comes in | what it may |
+|---|---|
+| a Unix socket | everything: the file system says who may open it |
+| loopback, no tokens file | everything, as every user of the host may |
+| loopback with a tokens file, and beyond loopback always | what its token's role allows; without one, nothing |
+
+`/livez` and `/readyz` need no token anywhere. Until it is known which tokens there are, nothing else is answered.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs, web
+
+from gatewrit.api import tokens, wire
+from gatewrit.api.tokens import Role
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from gatewrit.api.tokens import Token
+    from gatewrit.engine.snapshot import Snapshot
+
+_REALM = 'Bearer realm="gatewrit"'
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *", re.ASCII)
+
+#: What each route needs. The page and the policies show what orders say in their own words (title, text, labels),
+#: in which lists of blocked addresses may stand; the rest shows counts, codes, and answers about one address.
+NEEDS: Mapping[str, Role | None] = {
+    "/livez": None,
+    "/readyz": None,
+    "/page.css": None,
+    "/icon/{tone}.svg": None,
+    "/metrics": Role.STATUS,
+    "/v1/status": Role.STATUS,
+    "/v1/explain": Role.STATUS,
+    "/": Role.DETAIL,
+    "/v1/policies": Role.DETAIL,
+    "/v1/policies/{id}": Role.DETAIL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What lets clients in: the tokens, None where there is no file of them, and the context for TLS."""
+
+    tokens: tuple[Token, ...] | None = None
+    context: ssl.SSLContext | None = None
+
+
+class Access:
+    """Decides on requests; `keys` may be exchanged at any time, None as long as they aren't known."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self.keys = keys
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return what new connections from elsewhere shake hands with; None: there are none."""
+        return None if self.keys is None else self.keys.context
+
+    @web.middleware
+    async def check(self, request: web.Request, handler: wire.Handler) -> web.StreamResponse:
+        """Answer those who may ask this; tell the others what they lack."""
+        resource = request.match_info.route.resource
+        # What isn't there needs the most, so that nobody without a token learns what is.
+        need = NEEDS.get(resource.canonical, Role.DETAIL) if resource else Role.DETAIL
+        if need is not None:
+            role = self._role(request)
+            if isinstance(role, web.Response):
+                return role
+            if need is Role.DETAIL and role is Role.STATUS:
+                detail = "This needs a token with the role detail; yours has the role status."
+                return _refusal(403, "role", detail, f'{_REALM}, error="insufficient_scope"')
+            connection_of(request).role = role
+        return await handler(request)
+
+    def _role(self, request: web.Request) -> Role | web.Response:
+        entrance = connection_of(request).guest.entrance
+        if entrance.unix:
+            return Role.DETAIL
+        if self.keys is None:
+            detail = "It isn't known yet who may ask: the enforcing process hasn't been heard from. See /livez."
+            raise wire.RequestError(503, "starting", detail)
+        if self.keys.tokens is None and not entrance.beyond:
+            return Role.DETAIL
+        given = request.headers.getall(hdrs.AUTHORIZATION, [])
+        if not given:
+            return _refusal(401, "token", "This needs a token: Authorization: Bearer TOKEN.", _REALM)
+        match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        token = tokens.find(self.keys.tokens or (), match[1]) if match else None
+        if token is None:
+            detail = "No such token is known here; it may have been withdrawn."
+            return _refusal(401, "token", detail, f'{_REALM}, error="invalid_token"')
+        return token.role
+
+
+def connection_of(request: web.Request) -> wire.Connection:
+    """Return the connection over which a request came."""
+    connection = request.protocol
+    if not isinstance(connection, wire.Connection):  # pragma: no cover
+        raise TypeError("requests come over our own connections only")
+    return connection
+
+
+def _refusal(status: int, code: str, detail: str, challenge: str) -> web.Response:
+    response = wire.problem(status, code, detail)
+    response.headers[hdrs.WWW_AUTHENTICATE] = challenge
+    return response
+
+
+#: What may be an address or the beginning of a prefix or range; whether it is one, `ipaddress` says.
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]*[.:][0-9A-Fa-f.:]*(?:/[0-9]{1,3})?")
+HIDDEN = "[address: for role detail]"
+
+
+def veiled(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot without the addresses that problems name, for who may not see lists of them."""
+    problems = tuple(
+        replace(each, message=_veil(each.message), action=_veil(each.action)) for each in snapshot.problems
+    )
+    return replace(snapshot, problems=problems)
+
+
+def _veil(text: str) -> str:
+    return _ADDRESS.sub(lambda match: HIDDEN if _is_address(match[0]) else match[0], text)
+
+
+def _is_address(text: str) -> bool:
+    # A full stop or a colon behind an address belongs to the sentence.
+    for word in (text, text.rstrip(".:")):
+        try:
+            ipaddress.ip_interface(word)
+        except ValueError:
+            continue
+        return True
+    return False

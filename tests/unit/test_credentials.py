@@ -1,0 +1,72 @@
+"""Certificate and tokens as they lie in files: what is good is passed on, what isn't is told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gatewrit.api import certificate, codec, tokens
+from gatewrit.api.tokens import Role
+from gatewrit.cli import credentials
+from gatewrit.cli.credentials import LackingError
+from gatewrit.settings import Settings, Tls
+
+TLS = Path(__file__).parent.parent / "support" / "tls"
+DAY = 86400
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Listen beyond loopback, with all that takes."""
+    for name in ("cert", "key"):
+        shutil.copy(TLS / f"{name}.pem", tmp_path / name)
+    file = tmp_path / "tokens"
+    file.write_text(tokens.make("noc", Role.STATUS)[1])
+    file.chmod(0o600)
+    return Settings(
+        listen=("192.0.2.1:9451",), tls=Tls(cert=tmp_path / "cert", key=tmp_path / "key"), tokens=tmp_path / "tokens"
+    )
+
+
+def test_what_is_good_is_passed_on_and_the_end_is_told_two_weeks_before(settings: Settings, tmp_path: Path) -> None:
+    credentials.refuse_open(settings)
+    found = credentials.read(settings)
+    assert codec.unpack(found.material.cert) == (TLS / "cert.pem").read_bytes()
+    assert codec.unpack(found.material.tokens) == (tmp_path / "tokens").read_bytes()
+    end = certificate.load((TLS / "cert.pem").read_bytes(), (TLS / "key.pem").read_bytes()).not_after
+    assert found.troubles(end - 14 * DAY - 1) == ()
+    for now, word in ((end - 14 * DAY, "expires at"), (end - 1, "expires at"), (end, "expired at")):
+        (only,) = found.troubles(now)
+        assert (only.code, only.severity, only.place) == ("certificate_expires", "warning", str(tmp_path / "cert"))
+        assert word in only.message
+
+
+def test_without_a_file_of_tokens_there_is_none_and_a_faulty_one_lets_nobody_in(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    good = credentials.read(settings)
+    file.chmod(0o644)
+    first, later = credentials.read(settings), credentials.read(settings, good)
+    assert codec.unpack(first.material.tokens) == b""
+    assert later.material.tokens == good.material.tokens
+    assert [each.code for each in (*first.wrong, *later.wrong)] == ["tokens_unusable"] * 2
+    file.unlink()
+    assert credentials.read(settings, good).material.tokens is None
+    with pytest.raises(LackingError, match="gatewrit new token"):
+        credentials.refuse_open(settings)
+
+
+@pytest.mark.parametrize("what", ["cert", "key"])
+def test_what_lacks_is_named(settings: Settings, tmp_path: Path, what: str) -> None:
+    good = credentials.read(settings)
+    (tmp_path / what).unlink()
+    with pytest.raises(LackingError, match=f"there is no .*{what}$"):
+        credentials.refuse_open(settings)
+    after = credentials.read(settings, good)
+    assert after.material == good.material
+    assert after.not_after == good.not_after
+    assert credentials.read(settings).material.cert is None
+    credentials.refuse_open(settings.model_copy(update={"listen": ("127.0.0.1:9451",)}))
