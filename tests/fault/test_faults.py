@@ -32,9 +32,9 @@ LONGEST = 90.0
 
 @pytest.fixture
 def disk(gateway: Gateway) -> Iterator[None]:
-    """A small file system of its own for the state directory, which can be filled and made read-only."""
+    """A file system of its own for the state directory, which can be filled and made read-only."""
     gateway.state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=750", "state", str(gateway.state)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=750", "state", str(gateway.state)], check=True)
     yield
     if gateway.process is not None:
         gateway.end()

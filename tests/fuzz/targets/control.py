@@ -18,6 +18,7 @@ from support.gateway import policy
 from unit.api_samples import DEGRADED, NOW, Source
 
 if TYPE_CHECKING:
+    from gatewrit.cli.web import Web
     from gatewrit.engine.daemon import Daemon
 
 _LOOP = Loop()
@@ -48,7 +49,12 @@ class _Daemon(Source):
         return Done(acts, _OUTCOME, byhand.told(acts, _OUTCOME), held=False)
 
 
-_VERBS = service._verbs(cast("Daemon", _Daemon(DEGRADED)))
+class _Web:
+    def reload(self) -> None:
+        """There is no certificate to read again."""
+
+
+_VERBS = service._verbs(cast("Daemon", _Daemon(DEGRADED)), cast("Web", _Web()))
 
 
 def one_input(data: bytes) -> None:

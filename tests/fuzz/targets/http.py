@@ -12,6 +12,8 @@ from aiohttp import web
 
 from fuzz.loop import Loop, rest
 from gatewrit.api import http, wire
+from gatewrit.api.access import Access, Keys
+from gatewrit.api.door import HERE, Door, Entrance, Guest
 from unit.api_samples import DEGRADED, NOW, Source
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class _Connection(wire.Connection):
 
 
 async def _server() -> web.Server[web.Request]:
-    runner = web.AppRunner(http.make_app(Source(DEGRADED), now=lambda: NOW), access_log=None)
+    runner = web.AppRunner(http.make_app(Source(DEGRADED), lambda: NOW, Access(Keys())), access_log=None)
     await runner.setup()
     assert runner.server is not None
     return runner.server
@@ -79,7 +81,9 @@ async def _exchange(data: bytes) -> tuple[list[int], bytes]:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         size = ours.send(data) if data else 0
         assert size == len(data)
-        made = partial(_Connection, _SERVER, _LIMITS, set(), loop)
+        # Each time a client of whom nothing is known, on this host.
+        guest = Guest(HERE, Entrance(theirs, beyond=False), lambda: None)
+        made = partial(_Connection, _SERVER, Door(_LIMITS), _LIMITS, guest)
         _, connection = await loop.connect_accepted_socket(made, theirs)
 
         def rests() -> bool:
