@@ -123,6 +123,8 @@ def test_every_route_says_what_it_needs() -> None:
         f"Bearer {TOKENS[1].digest.hex()}",
         "Bearer é",
     ],
+    # The tokens are others each time, and tests have the same names in all processes.
+    ids=range(10),
 )
 async def test_what_is_no_token(given: str) -> None:
     async with serving(Access(Keys(TOKENS)), beyond=False) as base:
