@@ -42,6 +42,7 @@ def pytest_runtest_makereport(
 _REAL = {"fault", "kernel", "lab", "service"}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have all that works with a real kernel run in one process, where tests run in several."""
     for item in items:

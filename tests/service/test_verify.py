@@ -16,8 +16,9 @@ def test_what_the_daemon_enforces_is_proved_and_a_hole_is_told_by_policy(gateway
     gateway.start()
     fine = gateway.cli("verify")
     assert (fine.returncode, fine.stdout.split(":")[0], fine.stderr) == (0, "equal", "")
-    gateway.nft("delete element inet gatewrit to4 { 203.0.113.0/24 }\n")
-    told = gateway.cli("verify", "--json")
+    with gateway.held():
+        gateway.nft("delete element inet gatewrit to4 { 203.0.113.0/24 }\n")
+        told = gateway.cli("verify", "--json")
     answer = json.loads(told.stdout)
     assert told.returncode == 1
     assert (answer["equal"], answer["excess"]) == (False, [])
@@ -55,8 +56,9 @@ def test_until_when_an_order_is_suspended_by_hand_is_proved_too(gateway: Gateway
     assert suspended.returncode == 0, suspended.stderr
     assert gateway.cli("verify").stdout.startswith("equal")
     # From when it acts again is part of what is proved.
-    gateway.nft("flush chain inet gatewrit to.by.order-b\n")
-    told = json.loads(gateway.cli("verify", "--json").stdout)
+    with gateway.held():
+        gateway.nft("flush chain inet gatewrit to.by.order-b\n")
+        told = json.loads(gateway.cli("verify", "--json").stdout)
     assert {each["policy"] for each in told["missing"]} == {"order-b"}
 
 
@@ -72,7 +74,8 @@ def test_scopes_exceptions_and_nat64_are_proved_too(gateway: Gateway) -> None:
     gateway.start()
     assert gateway.views().keys() == {"order-a", "order-b"}
     assert gateway.cli("verify").stdout.startswith("equal")
-    gateway.nft("flush chain inet gatewrit from.by.order-b\n")
-    told = json.loads(gateway.cli("verify", "--json").stdout)
+    with gateway.held():
+        gateway.nft("flush chain inet gatewrit from.by.order-b\n")
+        told = json.loads(gateway.cli("verify", "--json").stdout)
     assert {each["policy"] for each in told["missing"]} == {"order-b"}
     assert told["excess"] == []
