@@ -30,7 +30,7 @@ from gatewrit.api import client
 from gatewrit.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lab import Namespace
 
@@ -156,15 +156,6 @@ class Gateway:
         """Send a signal to the daemon."""
         assert self.process is not None
         self.process.send_signal(number)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the daemon still, so that it doesn't put right at once what is done meanwhile."""
-        self.send(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.send(signal.SIGCONT)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the daemon, wait for it, and give its exit code."""
