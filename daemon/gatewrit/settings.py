@@ -24,9 +24,9 @@ from pydantic_core import PydanticKnownError
 from gatewrit.policy.decode import decode, find, refuse
 from gatewrit.policy.faults import fault, suggest
 from gatewrit.policy.files import RefusedFile, read_one
-from gatewrit.policy.model import Fault, Place
 from gatewrit.policy.ranges import Span
 from gatewrit.policy.schema import Strict, json_schema
+from gatewrit.policy.terms import Fault, Place
 from gatewrit.policy.values import Entry, Line
 from gatewrit.policy.yaml import MAX_BYTES, Mapping, Node, Scalar, Sequence, read_yaml
 from gatewrit.signing.keys import MAX_LINE, KeyRefusedError, read_key

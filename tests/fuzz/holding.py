@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
 
 _HOMES: list[tempfile.TemporaryDirectory[str]] = []
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there

@@ -13,7 +13,8 @@ from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.text import script
-from gatewrit.policy.model import Action, Direction, Scope, Transport
+from gatewrit.policy.model import Scope, Transport
+from gatewrit.policy.terms import Action, Direction
 from lab import Packet, Probe, Verdict
 from support import gateway as texts
 from support.strategies import ranges_of, simple

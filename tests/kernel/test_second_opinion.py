@@ -38,7 +38,8 @@ from gatewrit.kernel.ruleset import (
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.text import script
 from gatewrit.kernel.transaction import Transaction, removal
-from gatewrit.policy.model import Action, Direction, Transport
+from gatewrit.policy.model import Transport
+from gatewrit.policy.terms import Action, Direction
 from support.strategies import policy_sets, simple
 
 if TYPE_CHECKING:

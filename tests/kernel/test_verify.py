@@ -12,7 +12,8 @@ from gatewrit.compile.cells import DEFAULT_SIZES
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.socket import NftSocket
-from gatewrit.policy.model import Action, Direction, Effective, Instant, Transport
+from gatewrit.policy.model import Transport
+from gatewrit.policy.terms import Action, Direction, Effective, Instant
 from gatewrit.verify.proof import Asked, Proof, prove
 from support.strategies import simple
 

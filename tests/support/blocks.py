@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.kernel.ruleset import KeyType
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     Words = NDArray[np.uint64]
 

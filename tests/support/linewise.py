@@ -11,11 +11,12 @@ import numpy as np
 
 from gatewrit.policy import bulk
 from gatewrit.policy.faults import CAP, fault
-from gatewrit.policy.model import Place
 from gatewrit.policy.ranges import _bad_line, _miscounted, parse_list, parse_span, to_ranges
+from gatewrit.policy.terms import Place
 
 if TYPE_CHECKING:
-    from gatewrit.policy.model import Fault, Ranges
+    from gatewrit.policy.model import Ranges
+    from gatewrit.policy.terms import Fault
 
 
 def plainly(data: bytes) -> tuple[tuple[Ranges, ...], tuple[Fault, ...]]:

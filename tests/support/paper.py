@@ -15,7 +15,7 @@ import numpy as np
 
 from gatewrit.compile.surroundings import ALONE
 from gatewrit.kernel import expressions as nf
-from gatewrit.policy.model import Action, Direction, State
+from gatewrit.policy.terms import Action, Direction, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.kernel.elements import Verdict
     from gatewrit.kernel.transaction import Actual
-    from gatewrit.policy.model import Family, Policy, Transport
+    from gatewrit.policy.model import Policy, Transport
+    from gatewrit.policy.terms import Family
 
 
 @dataclass(frozen=True)

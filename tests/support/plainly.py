@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine.extent import Delta
-from gatewrit.policy.model import Direction
+from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gatewrit.policy.model import Family, Policy, Transport
+    from gatewrit.policy.model import Policy, Transport
+    from gatewrit.policy.terms import Family
 
     Way = tuple[Direction, Transport]
 

@@ -13,27 +13,21 @@ from gatewrit.compile.cells import DEFAULT_SIZES, Sizes
 from gatewrit.policy.model import (
     IPV4_DTYPE,
     IPV6_DTYPE,
-    Action,
     Block,
-    Direction,
-    Effective,
     Endpoint,
     Exceptions,
-    Instant,
-    Order,
-    Place,
     Policy,
     Ranges,
     Scope,
     Service,
-    State,
     Transport,
 )
+from gatewrit.policy.terms import Action, Direction, Effective, Instant, Order, Place, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
 PLACE = Place("policies/made-up.yaml", 1, 1)
 TOPS: dict[Family, int] = {4: 2**32 - 1, 6: 2**128 - 1}

@@ -15,7 +15,7 @@ from gatewrit.engine.snapshot import (
     Snapshot,
     observed,
 )
-from gatewrit.policy.model import Effective, Instant, Order
+from gatewrit.policy.terms import Effective, Instant, Order
 
 #: 2016-01-05T12:00:00Z
 NOW = 1451995200

@@ -12,7 +12,8 @@ from gatewrit.compile.acting import PLAIN, Local, acting, in_scope
 from gatewrit.compile.ladder import ladder
 from gatewrit.engine.snapshot import PolicyState
 from gatewrit.engine.status import next_change, state_of
-from gatewrit.policy.model import Scope, State, Transport
+from gatewrit.policy.model import Scope, Transport
+from gatewrit.policy.terms import State
 from support.strategies import INSTANTS, policies, policy_sets, simple
 
 TCP = Transport(6, 3101, 3101)

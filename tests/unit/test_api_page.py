@@ -10,7 +10,7 @@ import pytest
 
 from gatewrit.api import page
 from gatewrit.engine.snapshot import Enforcement, PolicyState, Progress, Snapshot
-from gatewrit.policy.model import Effective, Instant, Order
+from gatewrit.policy.terms import Effective, Instant, Order
 from unit.api_samples import DEGRADED, IN_SYNC, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD_PROBLEM
 
 VOID = {"meta", "link", "img", "br"}

@@ -15,7 +15,7 @@ from gatewrit.api.documents import policies_document, policy_item, status_docume
 from gatewrit.cli import status_table
 from gatewrit.engine.snapshot import PolicyState
 from gatewrit.policy.instant import parse_instant
-from gatewrit.policy.model import Effective, Order
+from gatewrit.policy.terms import Effective, Order
 from unit.api_samples import DEGRADED, IN_SYNC, NOW, SHUTDOWN, STARTING, UNREAD_PROBLEM
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from gatewrit.compile.spans import exact_sum, merge
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.kernel.plan import diff
 from gatewrit.kernel.text import script
-from gatewrit.policy.model import Action, Direction, State, Transport
+from gatewrit.policy.model import Transport
+from gatewrit.policy.terms import Action, Direction, State
 from support.fake import FakeKernel
 from support.paper import Packet, by_policies, by_rules
 from support.strategies import (
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.render import Compiled
     from gatewrit.kernel.ruleset import HookName
     from gatewrit.kernel.transaction import Actual
-    from gatewrit.policy.model import Family, Policy, Ranges
+    from gatewrit.policy.model import Policy, Ranges
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 HOOKS = [("forward",), ("prerouting",), ("forward", "output"), ("input", "output"), ("forward", "input", "output")]

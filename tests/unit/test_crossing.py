@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatewrit.compile.render import Compiled
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
     #: The policies that each counter counts for.
     Names = Mapping[str, Sequence[str]]

@@ -21,8 +21,9 @@ from gatewrit.engine.journal.reader import Past, PastPolicy
 from gatewrit.engine.ledger import Count
 from gatewrit.engine.past import answer_from, explain_past
 from gatewrit.engine.places import Index
-from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Order, Scope, State, Transport
+from gatewrit.policy.model import Exceptions, Scope, Transport
 from gatewrit.policy.ranges import Span
+from gatewrit.policy.terms import Action, Direction, Effective, Instant, Order, State
 from support.paper import Packet, by_policies
 from support.strategies import ANCHORS, INTERFACES, MASTERS, addresses, policy_sets, ranges_of, simple
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatewrit.engine.answer import Answer
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 TCP = Transport(6, 3101, 3101)
 MADE = {"reset": "reject", "prohibited": "reject"}

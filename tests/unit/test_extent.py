@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
@@ -16,9 +17,12 @@ from gatewrit.compile.rows import apart, meeting, meets
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine import extent, holds
 from gatewrit.engine.extent import least, measure, region, total
-from gatewrit.policy.model import Endpoint, Family, Policy, Ranges
+from gatewrit.policy.model import Endpoint, Policy, Ranges
 from support import plainly
 from support.strategies import PLACE, TRANSPORTS, policy_sets, ranges, ranges_of, services
+
+if TYPE_CHECKING:
+    from gatewrit.policy.terms import Family
 
 FAMILIES = st.sampled_from([4, 6])
 

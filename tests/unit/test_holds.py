@@ -14,7 +14,7 @@ from gatewrit.engine.extent import Delta, measure
 from gatewrit.engine.holds import Rules, hold_back
 from gatewrit.engine.intake import Intake, take_in
 from gatewrit.policy.load import Reading, parse_policy, parse_service
-from gatewrit.policy.model import Action, Direction, Policy
+from gatewrit.policy.terms import Action, Direction
 from support.gateway import policy as policy_text
 from support.gateway import service as service_text
 from support.strategies import policy_sets
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.holds import Held
     from gatewrit.engine.store import Kept
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 NOW = 1_700_000_000
 #: A port for packets that have none, and enough ports to tell all ranges of the strategies apart.

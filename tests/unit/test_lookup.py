@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatewrit.compile.render import Compiled
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     Pairs = list[tuple[int, int]]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.render import Compiled
     from gatewrit.compile.segments import Segments
     from gatewrit.kernel.ruleset import Set
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 NAT64 = (ranges_of(6, [(0x64_FF9B << 96, (0x64_FF9B << 96) + 2**32 - 1)]),)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.policy.instant import FIRST, LAST, parse_date, parse_instant, start_of_day
-from gatewrit.policy.model import Instant
+from gatewrit.policy.terms import Instant
 
 # Among them: half hours, quarter hours, a midnight that is skipped and one that is repeated.
 ZONES = (

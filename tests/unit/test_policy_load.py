@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gatewrit.policy import files, load
 from gatewrit.policy.load import Broken, PolicyDocument, ServiceDocument
-from gatewrit.policy.model import Action, Direction, Place, Policy, State, Transport
+from gatewrit.policy.model import Policy, Transport
+from gatewrit.policy.terms import Action, Direction, Place, State
 
 POLICY = """\
 policy: order-a

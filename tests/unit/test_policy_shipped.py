@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from gatewrit.compile.rails import Judge, Rails
 from gatewrit.policy import load
-from gatewrit.policy.model import Action, Direction, Policy, Ranges, State, Transport
+from gatewrit.policy.model import Policy, Ranges, Transport
+from gatewrit.policy.terms import Action, Direction, State
 
 POLICIES = Path(__file__).parents[2] / "policies"
 AS18705 = [

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from gatewrit.policy import yaml
 from gatewrit.policy.decode import to_data
-from gatewrit.policy.model import Place
 from gatewrit.policy.scalar import Trap, resolve
+from gatewrit.policy.terms import Place
 from gatewrit.policy.yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, Mapping, Node, Scalar, Sequence, read_yaml
 
 

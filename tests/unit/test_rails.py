@@ -18,15 +18,17 @@ from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import intersect, merge
 from gatewrit.policy.document import PolicyDocument
 from gatewrit.policy.load import parse_policy
-from gatewrit.policy.model import Action, Direction, Effective, Exceptions, Instant, Transport
+from gatewrit.policy.model import Exceptions, Transport
 from gatewrit.policy.ranges import parse_span, to_ranges
+from gatewrit.policy.terms import Action, Direction, Effective, Instant
 from gatewrit.policy.values import read_transport
 from support.gateway import policy
 from support.strategies import TRANSPORTS, policies, ranges, ranges_of, services, simple
 
 if TYPE_CHECKING:
     from gatewrit.compile.spans import Spans
-    from gatewrit.policy.model import Family, Policy, Ranges, Service
+    from gatewrit.policy.model import Policy, Ranges, Service
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 

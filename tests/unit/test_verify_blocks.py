@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatewrit.kernel.transaction import Actual, ActualChain
-    from gatewrit.policy.model import Family, Policy, Ranges
+    from gatewrit.policy.model import Policy, Ranges
+    from gatewrit.policy.terms import Family
 
 NOW = 2000
 PORTS = [(6, 3101, 3110), (17, 53, 53)]

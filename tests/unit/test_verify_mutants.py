@@ -20,7 +20,8 @@ from support.strategies import ANCHORS, INSTANTS, TOPS, policies
 if TYPE_CHECKING:
     from gatewrit.kernel.ruleset import HookName, Set
     from gatewrit.kernel.transaction import Actual, ActualChain
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 HOOKS: list[tuple[HookName, ...]] = [("forward",), ("prerouting",), ("input", "output")]

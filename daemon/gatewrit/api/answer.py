@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gatewrit.api.documents import Document
     from gatewrit.engine.answer import Answer, Reason
-    from gatewrit.policy.model import Instant
+    from gatewrit.policy.terms import Instant
 
 #: More than these nobody reads out.
 _NAMED, _PORTS_NAMED = 3, 6

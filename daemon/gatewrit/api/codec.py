@@ -28,7 +28,7 @@ from pydantic_core import PydanticSerializationError
 
 from gatewrit.engine import answer as answers
 from gatewrit.engine import snapshot as snapshots
-from gatewrit.policy import model
+from gatewrit.policy import terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ _TYPES: Mapping[bytes, type] = {
 def _adapter(kind: bytes) -> TypeAdapter[object]:
     """Make what reads and writes a type. Our values name what others import for type checks only: here it is needed."""
     adapter: TypeAdapter[object] = TypeAdapter(_TYPES[kind])
-    names = {**vars(model), **vars(snapshots), **vars(answers), "Mapping": Mapping}
+    names = {**vars(terms), **vars(snapshots), **vars(answers), "Mapping": Mapping}
     adapter.rebuild(force=True, _types_namespace=names)
     return adapter
 

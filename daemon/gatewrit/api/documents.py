@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatewrit.engine.snapshot import Accepted, PolicyView, Problem, Progress, RulesetView, Snapshot
-    from gatewrit.policy.model import Effective, Instant, Order
+    from gatewrit.policy.terms import Effective, Instant, Order
 
 #: A JSON object; its fields are pinned by tests written from the contract.
 Document = dict[str, Any]

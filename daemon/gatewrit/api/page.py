@@ -23,7 +23,7 @@ from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
     from gatewrit.engine.snapshot import PolicyView, Snapshot
-    from gatewrit.policy.model import Instant
+    from gatewrit.policy.terms import Instant
 
 #: Rows shown; the rest is in the JSON. A browser lays out a few hundred without lag on a wall screen's computer.
 ROWS = 200

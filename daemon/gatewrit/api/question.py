@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatewrit.engine.answer import Address
-    from gatewrit.policy.model import Instant
+    from gatewrit.policy.terms import Instant
 
 PARAMETERS = ("address", "protocol", "port", "source", "interface", "at")
 _PROTOCOLS = ("tcp", "udp", "sctp", "icmp")

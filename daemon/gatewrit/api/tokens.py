@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gatewrit.policy.faults import cap, fault, one_of
-from gatewrit.policy.model import Fault, Place
+from gatewrit.policy.terms import Fault, Place
 
 if TYPE_CHECKING:
     from pathlib import Path

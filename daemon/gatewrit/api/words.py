@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.policy.model import Effective, Instant
+    from gatewrit.policy.terms import Effective, Instant
 
 Tone = Literal["good", "busy", "warn", "bad"]
 

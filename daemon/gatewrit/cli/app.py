@@ -24,7 +24,7 @@ from gatewrit.settings import SettingsError, load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
     from gatewrit.settings import Settings
 
 FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64

@@ -30,7 +30,8 @@ from gatewrit.kernel.plan import diff
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.instant import parse_instant
 from gatewrit.policy.load import judged, load, resolve
-from gatewrit.policy.model import Fault, Policy
+from gatewrit.policy.model import Policy
+from gatewrit.policy.terms import Fault
 
 if TYPE_CHECKING:
     from gatewrit.compile.render import Compiled

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.snapshot import Accepted
     from gatewrit.policy.files import Folder
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
     from gatewrit.settings import Settings
 
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gatewrit.policy.model import Direction, Instant
+from gatewrit.policy.terms import Direction, Instant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

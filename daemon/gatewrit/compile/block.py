@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.cells import Draft
     from gatewrit.compile.lookup import Ranges
     from gatewrit.kernel.ruleset import Field, Key, KeyType
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     Labels = NDArray[np.int64]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.compile.spans import Addresses, Indices
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
 #: An IPv4 position and the index of what it belongs to are sorted as one number; the index has so many bits of it.
 _INDEX = np.uint64(31)

@@ -38,7 +38,8 @@ from gatewrit.kernel.ruleset import (
     Set,
     SetSpec,
 )
-from gatewrit.policy.model import IPV4_DTYPE, Action, Direction
+from gatewrit.policy.model import IPV4_DTYPE
+from gatewrit.policy.terms import Action, Direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.ladder import Rung
     from gatewrit.compile.spans import Addresses, Spans
     from gatewrit.kernel.ruleset import KeyType, Statement
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 KEYS: Mapping[Family, KeyType] = {4: IPV4, 6: IPV6}

@@ -20,7 +20,7 @@ from gatewrit.compile.named import remaining, united
 from gatewrit.compile.segments import segment
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import IFNAME, ByMap, Chain, Rule, SetSpec
-from gatewrit.policy.model import Direction
+from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from gatewrit.compile.memo import Memo
     from gatewrit.compile.overlap import Meeting
-    from gatewrit.policy.model import Action, Direction, Endpoint, Policy, Ranges, Service
+    from gatewrit.policy.model import Endpoint, Policy, Ranges, Service
+    from gatewrit.policy.terms import Action, Direction
 
     _Key = tuple[Action, Direction, tuple[Endpoint, ...], tuple[Ranges, ...]]
     _Hit = tuple[Policy, list[Meeting]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewrit.policy.model import STRICTNESS, Action, State
+from gatewrit.policy.terms import STRICTNESS, Action, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.spans import Addresses, Indices
     from gatewrit.kernel.elements import Verdict
     from gatewrit.kernel.ruleset import Field
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     #: What a look-up asks for, what becomes of those that it doesn't find, and which shape it takes.
     Shape = tuple[Field, Verdict, Sizes]

@@ -11,7 +11,7 @@ from gatewrit.compile.memo import Drawer
 from gatewrit.compile.nat64 import spread
 from gatewrit.compile.recut import segmented
 from gatewrit.compile.segments import coalesce, subtract
-from gatewrit.policy.model import Direction
+from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.ports import Owner
     from gatewrit.compile.segments import Segments
     from gatewrit.compile.spans import Spans
-    from gatewrit.policy.model import Family, Policy, Ranges
+    from gatewrit.policy.model import Policy, Ranges
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatewrit.policy.model import Family, Policy, Service
+    from gatewrit.policy.model import Policy, Service
+    from gatewrit.policy.terms import Family
 
 
 def spread(family: Family, ranges: Iterable[Ranges], nat64: Iterable[Ranges]) -> Spans:

@@ -17,15 +17,17 @@ import numpy as np
 from gatewrit.compile.rows import meeting, meets
 from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import intersect, merge
-from gatewrit.policy.model import Action, Direction, Transport
+from gatewrit.policy.model import Transport
 from gatewrit.policy.ranges import Span, span_text
+from gatewrit.policy.terms import Action, Direction
 from gatewrit.policy.values import WITH_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gatewrit.compile.spans import Addresses, Indices, Spans
-    from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Service
+    from gatewrit.policy.model import Endpoint, Policy, Ranges, Service
+    from gatewrit.policy.terms import Family
 
 FAMILIES: tuple[Family, Family] = (4, 6)
 #: So many overlaps are named in a message; the rest are counted.

@@ -31,7 +31,7 @@ from gatewrit.kernel.ruleset import (
     Unfragmented,
     padded,
 )
-from gatewrit.policy.model import Direction
+from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.segments import Segments
     from gatewrit.compile.spans import Spans
     from gatewrit.kernel.ruleset import Field, Statement
-    from gatewrit.policy.model import Family, Transport
+    from gatewrit.policy.model import Transport
+    from gatewrit.policy.terms import Family
 
 NEIGHBOUR_DISCOVERY = "neighbour-discovery"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.compile.spans import Addresses
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     Words = NDArray[np.uint64]
     Lengths = NDArray[np.int64]

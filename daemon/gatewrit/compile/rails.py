@@ -19,8 +19,8 @@ from gatewrit.compile.rows import Touching, meeting, meets
 from gatewrit.compile.segments import subtract
 from gatewrit.compile.spans import intersect, merge
 from gatewrit.policy.faults import cap, fault
-from gatewrit.policy.model import Action, Direction, Place, State
 from gatewrit.policy.ranges import Span, span_text, to_ranges
+from gatewrit.policy.terms import SETTINGS, Action, Direction, Place, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.overlap import Meeting
     from gatewrit.compile.spans import Addresses, Spans
     from gatewrit.policy.document import PolicyDocument
-    from gatewrit.policy.model import Family, Fault, Policy, Ranges, Service
+    from gatewrit.policy.model import Policy, Ranges, Service
+    from gatewrit.policy.terms import Family, Fault
 
 _BITS: Mapping[Family, int] = MappingProxyType({4: 32, 6: 128})
 
@@ -69,10 +70,6 @@ class Rails:
     def ranges(self) -> tuple[Ranges, ...]:
         """The protected addresses in bulk."""
         return to_ranges(((each.span, 1) for each in self.protected), SETTINGS)
-
-
-#: What messages call the place of protected addresses that were carved out.
-SETTINGS = "settings"
 
 
 @dataclass(slots=True, eq=False)

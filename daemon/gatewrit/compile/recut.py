@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.memo import Drawer
     from gatewrit.compile.segments import Owners
     from gatewrit.compile.spans import Addresses, Indices
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
 #: If more than this share of the segments is met by the change, everything is cut anew.
 _MOST = 1 / 3

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gatewrit.compile.memo import Memo
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.kernel.ruleset import HookName
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 #: Which ends each hook judges, in order: output has only what goes to a service, input only what comes from one.
 _HOOK_ENDS: dict[str, tuple[End, ...]] = {

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.compile.spans import Addresses, Spans
-    from gatewrit.policy.model import Family, Ranges, Service
+    from gatewrit.policy.model import Ranges, Service
+    from gatewrit.policy.terms import Family
 
     Words = NDArray[np.uint64]
 

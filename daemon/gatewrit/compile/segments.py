@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.compile.spans import Addresses, Indices
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
 
     Owners = tuple[tuple[int, ...], ...]
     Labels = NDArray[np.int64]

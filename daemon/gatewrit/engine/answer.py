@@ -7,11 +7,11 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from gatewrit.compile.rails import SETTINGS
+from gatewrit.policy.terms import SETTINGS
 
 if TYPE_CHECKING:
     from gatewrit.engine.snapshot import Enforcement
-    from gatewrit.policy.model import Direction, Instant, Order
+    from gatewrit.policy.terms import Direction, Instant, Order
 
 Address = IPv4Address | IPv6Address
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.timing import Agenda
     from gatewrit.kernel.host import HostReader
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 log = structlog.get_logger()
 

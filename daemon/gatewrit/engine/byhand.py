@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gatewrit.engine import durable
 from gatewrit.engine.status import Trouble
 from gatewrit.policy.instant import LAST
-from gatewrit.policy.model import State
+from gatewrit.policy.terms import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

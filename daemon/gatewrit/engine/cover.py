@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gatewrit.engine.answer import Address
-    from gatewrit.policy.model import Family, Policy, Ranges
+    from gatewrit.policy.model import Policy, Ranges
+    from gatewrit.policy.terms import Family
 
 #: Inclusive numbers of addresses, sorted and disjoint.
 Parts = tuple[tuple[int, int], ...]

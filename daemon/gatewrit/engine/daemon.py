@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.notices import Notices
     from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.load import Reading
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from gatewrit.engine.answer import Answer, Reason, Standing, Verdict
 from gatewrit.engine.cover import Box, Subscribers, covered
 from gatewrit.engine.ledger import Count
 from gatewrit.engine.places import Index, line_of, number, readings
-from gatewrit.policy.model import Action, Direction, State
+from gatewrit.policy.terms import Action, Direction, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

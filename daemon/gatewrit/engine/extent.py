@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from gatewrit.compile.rows import apart, meeting
 from gatewrit.compile.segments import segment, subtract
 from gatewrit.compile.spans import Spans, merge
-from gatewrit.policy.model import Direction
+from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
-    from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Transport
+    from gatewrit.policy.model import Endpoint, Policy, Ranges, Transport
+    from gatewrit.policy.terms import Family
 
     _Way: TypeAlias = tuple[Direction, Transport]
     _Part: TypeAlias = tuple[_Way, Ranges | Spans]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gatewrit.policy.files import Folder
     from gatewrit.policy.lists import ListFile, Shelf
     from gatewrit.policy.load import Reading
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
 
 log = structlog.get_logger()
 

@@ -23,14 +23,15 @@ from gatewrit.engine.recall import Recall
 from gatewrit.engine.snapshot import PolicyState
 from gatewrit.engine.status import state_of
 from gatewrit.engine.store import Kept
-from gatewrit.policy.model import Action, Fault
+from gatewrit.policy.terms import Action, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gatewrit.compile.rails import Rails
     from gatewrit.compile.spans import Spans
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gatewrit.compile.ladder import pending
 from gatewrit.engine.recall import Recall
 from gatewrit.engine.store import Kept
-from gatewrit.policy.model import Fault, Place, State
+from gatewrit.policy.terms import Fault, Place, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.engine.answer import Address
-    from gatewrit.policy.model import Endpoint, Family, Policy, Ranges
+    from gatewrit.policy.model import Endpoint, Policy, Ranges
+    from gatewrit.policy.terms import Family
 
 
 @dataclass(frozen=True, slots=True)

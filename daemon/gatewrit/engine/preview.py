@@ -16,7 +16,8 @@ from gatewrit.compile.surroundings import ALONE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
 
 Change = Literal["start", "end", "amend"]
 

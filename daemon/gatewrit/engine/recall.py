@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.rails import Rails
     from gatewrit.engine.store import Kept
     from gatewrit.policy.load import PolicyDocument, ServiceDocument
-    from gatewrit.policy.model import Family, Fault
+    from gatewrit.policy.terms import Family, Fault
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from gatewrit.policy.faults import all_of, fault
 from gatewrit.policy.files import MANIFEST
 from gatewrit.policy.instant import LAST
 from gatewrit.policy.load import policy_files
-from gatewrit.policy.model import Place
 from gatewrit.policy.ranges import MAX_LIST_BYTES
+from gatewrit.policy.terms import Place
 from gatewrit.signing import manifest as text
 from gatewrit.signing import sshsig
 from gatewrit.signing.keys import SignatureError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gatewrit.policy.faults import Code
     from gatewrit.policy.lists import ListFile
-    from gatewrit.policy.model import Fault, Severity
+    from gatewrit.policy.terms import Fault, Severity
     from gatewrit.signing.keys import PublicKey
 
 #: What the highest manifest that was ever accepted is kept in, in the state directory.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.policy.model import Effective, Fault, Order, Severity
+    from gatewrit.policy.terms import Effective, Fault, Order, Severity
 
 
 class Enforcement(StrEnum):

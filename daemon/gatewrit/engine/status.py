@@ -19,14 +19,15 @@ from gatewrit.engine.snapshot import (
     RulesetView,
     Snapshot,
 )
-from gatewrit.policy.model import State
+from gatewrit.policy.terms import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from gatewrit.compile.conflicts import Conflict
     from gatewrit.engine.intake import Finding, Intake
-    from gatewrit.policy.model import Family, Policy, Severity
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family, Severity
 
 #: What to do about a problem, by code; the rest is answered by DEFAULT_ACTION.
 ACTIONS: Mapping[str, str] = {

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatewrit.policy.model import Family, Ranges
+    from gatewrit.policy.model import Ranges
+    from gatewrit.policy.terms import Family
 
 _HALF = np.uint64(32)
 

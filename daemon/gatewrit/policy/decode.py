@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from gatewrit.policy.model import Fault
+    from gatewrit.policy.terms import Fault
 
     Loc: TypeAlias = tuple[int | str, ...]
 

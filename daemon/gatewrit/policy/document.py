@@ -20,24 +20,12 @@ from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.files import RefusedFile
 from gatewrit.policy.lists import read_list
 from gatewrit.policy.meaning import exceptions_said, meaning_of, scope_said
-from gatewrit.policy.model import (
-    EVERYWHERE,
-    NOTHING_EXCEPTED,
-    Action,
-    Block,
-    Direction,
-    Effective,
-    Exceptions,
-    Order,
-    Place,
-    Scope,
-    Service,
-    State,
-)
+from gatewrit.policy.model import EVERYWHERE, NOTHING_EXCEPTED, Block, Exceptions, Scope, Service
 from gatewrit.policy.parts import node_at
 from gatewrit.policy.ranges import covers_everything
 from gatewrit.policy.scalar import Trap
 from gatewrit.policy.schema import PolicyModel, ServiceModel
+from gatewrit.policy.terms import Action, Direction, Effective, Order, Place, State
 from gatewrit.policy.values import NAME, leads_out
 from gatewrit.policy.yaml import Mapping as MappingNode
 from gatewrit.policy.yaml import Node, Scalar, read_yaml
@@ -47,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gatewrit.policy.lists import Shelf
-    from gatewrit.policy.model import Fault
     from gatewrit.policy.ranges import AddressList
+    from gatewrit.policy.terms import Fault
 
     #: Gives the list that a `prefixes_from` names; raises RefusedFile.
     Fetch: TypeAlias = Callable[[str], AddressList]

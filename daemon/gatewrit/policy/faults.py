@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Literal, get_args
 
-from gatewrit.policy.model import Fault, Place
+from gatewrit.policy.terms import Fault, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gatewrit.policy.model import Severity
+    from gatewrit.policy.terms import Severity
 
 Code = Literal[
     "address_family",

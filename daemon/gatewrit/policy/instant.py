@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from gatewrit.policy.faults import suggest
-from gatewrit.policy.model import Instant
+from gatewrit.policy.terms import Instant
 
 if TYPE_CHECKING:
     from datetime import tzinfo

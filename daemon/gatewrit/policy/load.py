@@ -30,16 +30,18 @@ from gatewrit.policy.document import (
 )
 from gatewrit.policy.faults import fault, suggest
 from gatewrit.policy.lists import SERVICES, Lists
-from gatewrit.policy.model import Place, Policy
+from gatewrit.policy.model import Policy
 from gatewrit.policy.ranges import covers_everything
+from gatewrit.policy.terms import Place
 from gatewrit.policy.yaml import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from gatewrit.policy.lists import ListFile, Shelf
-    from gatewrit.policy.model import Fault, Service
+    from gatewrit.policy.model import Service
     from gatewrit.policy.ranges import AddressList
+    from gatewrit.policy.terms import Fault
 
 __all__ = [
     "Broken",

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.policy.canonical import entries_digest
-from gatewrit.policy.model import Instant
 from gatewrit.policy.ranges import FAMILIES
+from gatewrit.policy.terms import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

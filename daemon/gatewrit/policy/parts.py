@@ -15,9 +15,10 @@ from gatewrit.policy.yaml import Sequence as SequenceNode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatewrit.policy.model import Fault, Place, Ranges
+    from gatewrit.policy.model import Ranges
     from gatewrit.policy.ranges import AddressList, Span
     from gatewrit.policy.schema import EndpointModel, PolicyModel, ServiceModel
+    from gatewrit.policy.terms import Fault, Place
 
 
 def node_at(root: Node | None, *keys: str) -> Node:

@@ -19,7 +19,8 @@ import numpy as np
 from gatewrit.policy import bulk
 from gatewrit.policy.canonical import canonical, entries_digest
 from gatewrit.policy.faults import CAP, fault
-from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Family, Fault, Place, Ranges
+from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
+from gatewrit.policy.terms import Family, Fault, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

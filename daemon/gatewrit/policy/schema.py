@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gatewrit.policy.decode import refuse
 from gatewrit.policy.instant import start_of_day
-from gatewrit.policy.model import Instant
+from gatewrit.policy.terms import Instant
 from gatewrit.policy.values import (
     Day,
     Digest,

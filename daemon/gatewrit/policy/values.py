@@ -18,9 +18,10 @@ from pydantic_core import PydanticKnownError
 from gatewrit.policy.decode import refuse
 from gatewrit.policy.faults import suggest
 from gatewrit.policy.instant import parse_date, parse_instant
-from gatewrit.policy.model import Instant, Transport
+from gatewrit.policy.model import Transport
 from gatewrit.policy.ranges import EntryError, Span, parse_span
 from gatewrit.policy.scalar import Trap
+from gatewrit.policy.terms import Instant
 
 #: What policies and services are called: it must do for file names, labels, URLs and names in the kernel alike.
 NAME = r"[a-z0-9][a-z0-9-]{0,47}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import yaml
 
 from gatewrit.policy.faults import fault
-from gatewrit.policy.model import Fault, Place
 from gatewrit.policy.scalar import Plain, resolve
+from gatewrit.policy.terms import Fault, Place
 
 try:
     # libyaml is some twenty times faster; a pure PyYAML gives the same trees.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatewrit.kernel.elements import Elements
-    from gatewrit.policy.model import Family, Ranges
+    from gatewrit.policy.model import Ranges
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.steps import Asking
 
     Words = NDArray[np.uint64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gatewrit.policy.model import STRICTNESS
+from gatewrit.policy.terms import STRICTNESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,7 +16,8 @@ from gatewrit.verify.addresses import Stretches
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gatewrit.policy.model import Family, Ranges
+    from gatewrit.policy.model import Ranges
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.addresses import Words
 
 

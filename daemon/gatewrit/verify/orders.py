@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from gatewrit.policy.model import Action, Direction, State
+from gatewrit.policy.terms import Action, Direction, State
 from gatewrit.verify.addresses import Stretches, members
 from gatewrit.verify.embed import stretches
 from gatewrit.verify.space import (
@@ -37,7 +37,8 @@ from gatewrit.verify.space import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
 
-    from gatewrit.policy.model import Endpoint, Family, Policy, Ranges, Transport
+    from gatewrit.policy.model import Endpoint, Policy, Ranges, Transport
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.addresses import Classes
     from gatewrit.verify.space import Box, Space
 

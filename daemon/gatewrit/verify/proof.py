@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.kernel.transaction import Actual, ActualChain
-    from gatewrit.policy.model import Family, Policy
+    from gatewrit.policy.model import Policy
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.differences import Difference
     from gatewrit.verify.reading import Program
     from gatewrit.verify.space import Box

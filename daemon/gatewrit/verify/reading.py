@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from gatewrit.kernel.ruleset import Set
     from gatewrit.kernel.transaction import Actual, ActualRule
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.steps import Asking, Step
 
 _INVERTED = 1

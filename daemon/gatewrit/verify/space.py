@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.addresses import Classes
 
 #: What a packet is made of, as places in a box. FIRST_WORD and SECOND_WORD are the first four octets behind the network

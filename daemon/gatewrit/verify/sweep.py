@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gatewrit.policy.model import Family
+    from gatewrit.policy.terms import Family
     from gatewrit.verify.addresses import Indices, Layer, Words
     from gatewrit.verify.steps import Asking
 
