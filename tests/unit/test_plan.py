@@ -280,3 +280,30 @@ def test_where_a_transaction_is_bounded_little_is_left_for_the_one_that_changes(
         assert not diff(before, done.actual)
 
     asyncio.run(work())
+
+
+class Name(str):
+    """Counts how often names are looked for: among ten thousand chains, none may be for each of the others."""
+
+    __slots__ = ()
+    hashed = 0
+
+    def __hash__(self) -> int:
+        Name.hashed += 1
+        return super().__hash__()
+
+
+def test_twice_the_chains_take_twice_the_work() -> None:
+    def work(count: int) -> int:
+        names = [Name(f"chain-{number}") for number in range(count)]
+        chains = {name: Chain(name, (Rule((Verdict("drop"),)),)) for name in names}
+        jumps = tuple(Rule((Verdict("jump", name),)) for name in names)
+        desired = Ruleset({"forward": Chain("forward", jumps, Hook("forward", -10)), **chains})
+        kernel = FakeKernel()
+        asyncio.run(reconcile(kernel, desired))
+        actual = asyncio.run(kernel.read())
+        Name.hashed = 0
+        assert not diff(desired, actual)
+        return Name.hashed
+
+    assert work(400) < 3 * work(200)

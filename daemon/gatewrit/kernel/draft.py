@@ -234,7 +234,8 @@ class Draft:
         remade = {each.name for each in self.prepare if isinstance(each, DeleteSet)}
         gone = {name: None for name in actual.chains if name not in chains}
         # What goes out of use but comes again is emptied, for what it leads to may go.
-        idle = [name for name in actual.chains if name in self.way and name in chains - self.desired.chains.keys()]
+        later = self.coming.chains.keys() - self.desired.chains.keys()
+        idle = [name for name in actual.chains if name in self.way and name in later]
         # At once: a further pass wouldn't know these from what is prepared.
         self.change += [FlushChain(name) for name in idle if actual.chains[name].rules]
         for name in gone:
@@ -321,7 +322,7 @@ def _reachable(actual: Actual) -> dict[str, list[Asked]]:
                 if there is not None and look_up.name not in known:
                     known.add(look_up.name)
                     onward += [verdict.chain for verdict in there.elements.verdicts]
-            fresh = {each for each in onward if each is not None} - found.keys()
+            fresh = {each for each in onward if each is not None and each not in found}
             found |= {each: [] for each in fresh}
             waiting += fresh
     return found
