@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -70,3 +71,11 @@ def test_what_lacks_is_named(settings: Settings, tmp_path: Path, what: str) -> N
     assert after.not_after == good.not_after
     assert credentials.read(settings).material.cert is None
     credentials.refuse_open(settings.model_copy(update={"listen": ("127.0.0.1:9451",)}))
+
+
+def test_a_pipe_in_the_place_of_the_certificate_holds_nobody_up(settings: Settings, tmp_path: Path) -> None:
+    """Whoever opens it for reading, and waits, never enforces anything any more."""
+    (tmp_path / "cert").unlink()
+    os.mkfifo(tmp_path / "cert")
+    (only,) = credentials.read(settings).wrong
+    assert (only.code, only.place) == ("certificate_unusable", str(tmp_path / "cert"))

@@ -16,6 +16,7 @@ from gatewrit.api.codec import Material, pack
 from gatewrit.api.documents import instant
 from gatewrit.api.tokens import TokensError
 from gatewrit.engine.status import Trouble
+from gatewrit.policy.files import RefusedFile, read_one
 from gatewrit.settings import beyond_loopback
 
 if TYPE_CHECKING:
@@ -112,10 +113,6 @@ def _with_certificate(cert: Path, key: Path, found: Credentials, before: Credent
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise CertificateError(f"{path} can't be read: {error.strerror}") from None
-    if len(data) > _LARGEST:
-        raise CertificateError(f"{path} has more than {_LARGEST} bytes")
-    return data
+        return read_one(path, _LARGEST)
+    except RefusedFile as refused:
+        raise CertificateError(f"{path} can't be read: {refused.message}") from None
