@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.notices import Notices
     from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.load import Reading
+    from gatewrit.policy.model import Policy
     from gatewrit.policy.terms import Fault
 
 log = structlog.get_logger()
@@ -266,7 +267,7 @@ class Daemon:
         """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
         assert self._awaited is not None  # noqa: S101 - else it isn't called
         intake, faults = self._awaited
-        compiled, _, _ = await asyncio.to_thread(self._compile, intake, self._time.settled())
+        _, compiled = await asyncio.to_thread(self._rendered, intake, self._time.settled())
         with self._drift.mute():
             if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
                 return
@@ -394,12 +395,16 @@ class Daemon:
         self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against)
         return await self._enforce(cause)
 
-    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
+    def _rendered(self, intake: Intake, now: int) -> tuple[Sequence[Policy], Compiled]:
+        """Give the policies that act, and what the kernel is to hold for them."""
         chosen = self._carver.carved(acting(intake.policies.values(), self._standing.local, now).values())
-        around, memo = self._around.now, self._memo
-        compiled = compile_policies(chosen, now, self._config.hooks, self._config.priority, around, memo=memo)
-        self._around.compare(chosen, memo)
-        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, memo)
+        hooks, priority = self._config.hooks, self._config.priority
+        return chosen, compile_policies(chosen, now, hooks, priority, self._around.now, memo=self._memo)
+
+    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
+        chosen, compiled = self._rendered(intake, now)
+        self._around.compare(chosen, self._memo)
+        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, self._memo)
 
     def _instant_came(self) -> bool:
         """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""

@@ -78,7 +78,8 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
         plan = await asyncio.to_thread(diff, desired, actual, around.coming, largest=kernel.largest)
         if not plan:
             return Pass(changed, first, found, settled(desired, actual), plan.sweep)
-        first = first or plan.whole
+        whole = plan.whole
+        first = first or whole
         try:
             done, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
             for step in plan.steps:
@@ -89,12 +90,12 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
             if plan.clear:
                 await kernel.grace()
                 await _prepare(kernel, plan.clear, lambda _done, _size: True)
-            changed += plan.whole.size
+            changed += whole.size
         except KernelError as error:
             # ERESTART: overtaken. ENOBUFS: perhaps done, the answer was lost. Both are settled by reading.
             if error.errno not in {errno.ERESTART, errno.ENOBUFS}:
                 raise
-        known = without_sets(actual, plan.whole.sets)
+        known = without_sets(actual, whole.sets)
     raise NotConvergedError(plan.whole)
 
 
