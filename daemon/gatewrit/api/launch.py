@@ -26,5 +26,4 @@ def command(
 def environment() -> dict[str, str]:
     """Return what of our environment it needs: no settings, and nothing of the service manager's but the journal."""
     needed = ("LANG", "NO_COLOR", "JOURNAL_STREAM", "PATH", "PYTHONPATH", "TERM", "TZ")
-    # NumPy would start threads before privileges are given up, which Linux does thread by thread.
-    return {name: os.environ[name] for name in needed if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"}
+    return {name: os.environ[name] for name in needed if name in os.environ}

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from gatewrit.kernel.elements import Elements, Verdict
     from gatewrit.kernel.expressions import Expression
-    from gatewrit.kernel.keys import Keys
 
     Mask = NDArray[np.bool_]
     Indices = NDArray[np.intp]
@@ -113,7 +112,7 @@ class Change:
         if mask is not None:
             ones = np.frombuffer(mask, np.uint8) ^ np.uint8(0xFF)
             last = keys.of_matrix(keys.matrix(first, elements.width) | ones)
-        return _Extent.of(first, last, elements.width)
+        return _Extent(keys.comparable(first, elements.width), keys.comparable(last, elements.width))
 
     def verdict(self, elements: Elements, at: int) -> Verdict | None:
         """Give what becomes of whoever is found in an element."""
@@ -260,13 +259,6 @@ class _Extent:
 
     first: NDArray[Any]
     last: NDArray[Any]
-
-    @classmethod
-    def of(cls, first: Keys, last: Keys, width: int) -> _Extent:
-        """Make from keys; IPv4 as numbers, which are compared faster."""
-        if width == 4:
-            return cls(first.view(">u4").astype(np.uint32), last.view(">u4").astype(np.uint32))
-        return cls(first, last)
 
     def __len__(self) -> int:
         return len(self.first)

@@ -15,7 +15,7 @@ import numpy as np
 
 from gatewrit.kernel.crossing import Asked, Change, Crossing, Way, crossing, look_ups
 from gatewrit.kernel.elements import Elements, Verdict
-from gatewrit.kernel.expressions import Immediate, Lookup
+from gatewrit.kernel.expressions import Immediate
 from gatewrit.kernel.ruleset import ByMap, InSet, Rule, Ruleset, Set, lower
 from gatewrit.kernel.transaction import (
     Actual,
@@ -33,10 +33,14 @@ from gatewrit.kernel.transaction import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from gatewrit.kernel.expressions import Expression
     from gatewrit.kernel.ruleset import Chain, Statement
     from gatewrit.kernel.transaction import ActualChain, Operation
+
+    #: A rule as it is compared with what the kernel has: its expressions and its comment.
+    Lowered = tuple[tuple[Expression, ...], str | None]
 
 #: Ends the name of a set's other place. No set that is compiled is named so.
 TWIN = ".b"
@@ -148,8 +152,7 @@ class Draft:
         chain = self.desired.chains.get(name)
         if chain is None or any(each.name in anew or each.name not in self.real for each in self.way[name]):
             return True
-        wanted = [(lower(rule), rule.comment) for rule in map(self._renamed, chain.rules)]
-        return wanted != [(rule.expressions, rule.comment) for rule in self.actual.chains[name].rules]
+        return _lowered(map(self._renamed, chain.rules)) != _found(self.actual.chains[name])
 
     def _unsteady(self, starts: Collection[str]) -> set[str]:
         """Give which of these chains lead to a chain in use that gets other rules, if only by and by."""
@@ -202,9 +205,8 @@ class Draft:
     def _rules(self, chain: Chain) -> Iterator[Operation]:
         actual = self.actual.chains.get(chain.name)
         rules = [self._renamed(rule) for rule in chain.rules]
-        wanted = [(lower(rule), rule.comment) for rule in rules]
-        filled = actual is not None and chain.name not in self.emptied
-        found = [(rule.expressions, rule.comment) for rule in actual.rules] if actual and filled else []
+        wanted = _lowered(rules)
+        found = _found(actual) if actual is not None and chain.name not in self.emptied else []
         if wanted == found:
             return
         if actual is not None and found and wanted and found[-len(wanted) :] == wanted:
@@ -258,7 +260,16 @@ def _same_shape(wanted: Set, found: Set) -> bool:
 
 def _asks(chain: ActualChain, name: str) -> bool:
     """Whether a rule of a chain looks something up in a set."""
-    return any(isinstance(part, Lookup) and part.name == name for rule in chain.rules for part in rule.expressions)
+    return any(each.name == name for rule in chain.rules for each in look_ups(rule.expressions))
+
+
+def _lowered(rules: Iterable[Rule]) -> list[Lowered]:
+    return [(lower(rule), rule.comment) for rule in rules]
+
+
+def _found(chain: ActualChain) -> list[Lowered]:
+    """Give the rules of a chain as they are compared with those that are wanted."""
+    return [(rule.expressions, rule.comment) for rule in chain.rules]
 
 
 #: Differences by what is wanted, with what was found then: what is prepared is compared once more when it counts.

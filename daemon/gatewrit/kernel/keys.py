@@ -41,6 +41,11 @@ def numbers(octets: Octets) -> list[NDArray[Any]]:
     return columns
 
 
+def comparable(keys: Keys, width: int) -> NDArray[Any]:
+    """Give the keys as what sorts alike and is compared fastest: as numbers, if one is enough for each."""
+    return numbers(matrix(keys, width))[0] if width in {1, 2, 4, 8} else keys
+
+
 def same(one: Keys, two: Keys, width: int) -> bool:
     """Whether two arrays hold the same keys in the same order."""
     return one is two or np.array_equal(matrix(one, width), matrix(two, width))
@@ -50,14 +55,12 @@ def at_most(one: Keys, two: Keys, width: int) -> bool:
     """Whether each key of `one` is at most that of `two` in the same place."""
     if one is two:
         return True
-    low, high = numbers(matrix(one, width)), numbers(matrix(two, width))
-    return bool(np.all(low[0] <= high[0] if len(low) == 1 else one <= two))
+    return bool(np.all(comparable(one, width) <= comparable(two, width)))
 
 
 def below(one: Keys, two: Keys, width: int) -> bool:
     """Whether each key of `one` is below that of `two` in the same place."""
-    low, high = numbers(matrix(one, width)), numbers(matrix(two, width))
-    return bool(np.all(low[0] < high[0] if len(low) == 1 else one < two))
+    return bool(np.all(comparable(one, width) < comparable(two, width)))
 
 
 def order(octets: Octets) -> Order:
@@ -96,8 +99,7 @@ def _order(columns: list[NDArray[Any]]) -> NDArray[np.intp]:
 
 def find(wanted: Keys, among: Keys, width: int) -> NDArray[np.intp]:
     """Give where each key of `wanted` is, or would have to be, in `among`, which is sorted."""
-    needles, hay = numbers(matrix(wanted, width)), numbers(matrix(among, width))
-    return np.searchsorted(hay[0], needles[0]) if len(hay) == 1 else np.searchsorted(among, wanted)
+    return np.searchsorted(comparable(among, width), comparable(wanted, width))
 
 
 def increment(octets: Octets) -> Octets:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 #: NFNLGRP_NFTABLES (include/uapi/linux/netfilter/nfnetlink.h).
 _GROUP = 7
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
-_NLMSGHDR = struct.Struct("=IHHII")
-_NFGENMSG = 4
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
+_HEADERS = wire.NLMSGHDR.size + wire.NFGENMSG.size
 #: The table's name as a datagram has it, whatever else is in there.
 _NAME = TABLE.encode() + b"\0"
 _AT_ONCE, _MOST = 1 << 16, 256
@@ -51,7 +49,7 @@ class Notices:
         self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
         try:
             self._socket.bind((0, 0))
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+            self._socket.setsockopt(wire.SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
         except OSError:
             self._socket.close()
             raise
@@ -67,11 +65,11 @@ class Notices:
     @contextlib.contextmanager
     def mute(self) -> Iterator[None]:
         """Listen to nothing meanwhile."""
-        self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP)
+        self._socket.setsockopt(wire.SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP)
         try:
             yield
         finally:
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+            self._socket.setsockopt(wire.SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
 
     def take(self) -> Notice | None:
         """Take what was told so far; None if nothing of it was about our table."""
@@ -100,11 +98,11 @@ def read(data: bytes) -> Notice:
     """Read one datagram."""
     touched, sets, by, at = False, set[str](), None, 0
     try:
-        while at + _NLMSGHDR.size <= len(data):
-            length, kind, _, _, _ = _NLMSGHDR.unpack_from(data, at)
-            if length < _NLMSGHDR.size + _NFGENMSG or kind >> 8 != messages.SUBSYSTEM:
+        while at + wire.NLMSGHDR.size <= len(data):
+            length, kind, _, _, _ = wire.NLMSGHDR.unpack_from(data, at)
+            if length < _HEADERS or kind >> 8 != messages.SUBSYSTEM:
                 break
-            parts = wire.attributes(data[at + _NLMSGHDR.size + _NFGENMSG : at + length])
+            parts = wire.attributes(data[at + _HEADERS : at + length])
             at += -(-length // 4) * 4
             if kind & 0xFF == messages.NEWGEN:
                 by = f"{wire.text(parts[3])} ({wire.number(parts[2])})" if {2, 3} <= parts.keys() else None

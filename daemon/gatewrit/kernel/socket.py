@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.transaction import ActualCounter, Transaction
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NLMSGHDR = struct.Struct("=IHHII")
-_NFGENMSG = struct.Struct("=BB")
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+_NETLINK_CAP_ACK = 10
 _SO_SNDBUFFORCE = 32
 #: NFNL_BATCH_GENID: the batch is refused with ERESTART unless the ruleset is still at this generation.
 _BATCH_GENID = 1
@@ -116,25 +113,25 @@ class _Raw:
     def encode(self) -> None:
         """Put the netlink header (struct nlmsghdr) in front."""
         head = self.header
-        length = _NLMSGHDR.size + len(self.body)
+        length = wire.NLMSGHDR.size + len(self.body)
         fields = (length, head["type"], head["flags"], head["sequence_number"], head["pid"])
-        self.data = _NLMSGHDR.pack(*fields) + self.body + bytes(-length % 4)
+        self.data = wire.NLMSGHDR.pack(*fields) + self.body + bytes(-length % 4)
 
 
 def _nfgenmsg(resource: int = 0, family: int = messages.NFPROTO_INET) -> bytes:
     """Encode struct nfgenmsg: family, version, resource id."""
-    return _NFGENMSG.pack(family, 0) + resource.to_bytes(2, "big")
+    return wire.NFGENMSG.pack(family, 0, resource)
 
 
 def _parse(data: bytes, offset: int, _length: int) -> dict[str, Any]:
     """Take one message out of a datagram for pyroute2, leaving its attributes undecoded."""
-    length, kind, flags, sequence, _ = _NLMSGHDR.unpack_from(data, offset)
+    length, kind, flags, sequence, _ = wire.NLMSGHDR.unpack_from(data, offset)
     header: dict[str, Any] = {"type": kind, "flags": flags, "sequence_number": sequence, "error": None}
-    body = data[offset + _NLMSGHDR.size : offset + length]
+    body = data[offset + wire.NLMSGHDR.size : offset + length]
     if kind == NLMSG_ERROR:
         code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
         header["error"] = NetlinkError(code if 0 < code <= _MAX_ERRNO else errno.EBADMSG) if code else None
-    return {"header": header, "payload": body[_NFGENMSG.size + 2 :]}
+    return {"header": header, "payload": body[wire.NFGENMSG.size :]}
 
 
 class NftSocket:
@@ -160,7 +157,7 @@ class NftSocket:
     async def _open(self) -> None:
         await self._netlink.setup_endpoint()
         # Errors then carry only the header of the message that they are about, not 60 kB of elements.
-        self._netlink.socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._netlink.socket.setsockopt(wire.SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._broken = None
         self._strays = asyncio.create_task(self._take_strays())
 
@@ -178,7 +175,9 @@ class NftSocket:
         """
         while True:
             data = await self._netlink.msg_queue.queues[0].get()
-            _, kind, _, sequence, _ = _NLMSGHDR.unpack_from(data) if len(data) >= _NLMSGHDR.size else (0, 0, 0, 1, 0)
+            _, kind, _, sequence, _ = (
+                wire.NLMSGHDR.unpack_from(data) if len(data) >= wire.NLMSGHDR.size else (0, 0, 0, 1, 0)
+            )
             if kind == NLMSG_ERROR and sequence == 0:
                 self._broken = int.from_bytes(data[16:20], sys.byteorder) or errno.EIO
                 if self._waiting is not None:
@@ -244,7 +243,7 @@ class NftSocket:
         if not encoded:
             return
         last = await self._prepare(encoded[-1], NLM_F_REQUEST | NLM_F_ACK)
-        head = _NLMSGHDR.unpack_from(last.msg.data)
+        head = wire.NLMSGHDR.unpack_from(last.msg.data)
         sequence, pid = head[3], head[4]
         genid = b"" if generation is None else wire.be32(_BATCH_GENID, generation)
         marks = [(_BATCH_BEGIN, _nfgenmsg(messages.SUBSYSTEM, 0) + genid)]
@@ -359,8 +358,8 @@ def _understood(what: str) -> Iterator[None]:
 
 
 def _frame(kind: int, flags: int, sequence: int, pid: int, body: bytes) -> bytes:
-    length = _NLMSGHDR.size + len(body)
-    return _NLMSGHDR.pack(length, kind, flags, sequence, pid) + body + bytes(-length % 4)
+    length = wire.NLMSGHDR.size + len(body)
+    return wire.NLMSGHDR.pack(length, kind, flags, sequence, pid) + body + bytes(-length % 4)
 
 
 def _make_room(endpoint: socket.socket, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Netlink attributes: type, length, value, padded to four bytes (include/uapi/linux/netlink.h), and nothing more.
+"""Netlink's headers and attributes: type, length, value, padded to four bytes (include/uapi/linux/netlink.h).
 
 Decoding trusts nothing: a length that leaves its parent is `WireError`, never a read past the end.
 """
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 NESTED = 0x8000
 TYPE_MASK = 0x3FFF
 _HEADER = struct.Struct("=HH")
+#: struct nlmsghdr: length, type, flags, sequence number, port.
+NLMSGHDR = struct.Struct("=IHHII")
+#: struct nfgenmsg: family, version, resource id in network order (include/uapi/linux/netfilter/nfnetlink.h).
+NFGENMSG = struct.Struct("!BBH")
+#: The level of netlink's own socket options.
+SOL_NETLINK = 270
 
 
 class WireError(ValueError):

@@ -5,7 +5,6 @@ An octet before each piece says what it is; pieces are cut as in `elements`. Dat
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from dataclasses import replace
 
@@ -14,7 +13,6 @@ from gatewrit.kernel import messages, socket, wire
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.transaction import Actual
 
-_HEADER = struct.Struct("=IHHII")
 _KINDS = ("tables", "chains", "rules", "sets", "objects", "flowtables", "elements", "datagram")
 
 
@@ -53,7 +51,7 @@ def one_input(data: bytes) -> None:
 
 def _datagram(data: bytes) -> None:
     """Give the socket one message of a datagram, as pyroute2 does: its length made sure of, and nothing else."""
-    if len(data) < _HEADER.size or not _HEADER.size <= _HEADER.unpack_from(data)[0] <= len(data):
+    if len(data) < wire.NLMSGHDR.size or not wire.NLMSGHDR.size <= wire.NLMSGHDR.unpack_from(data)[0] <= len(data):
         return
     said = socket._parse(data, 0, len(data))
     assert isinstance(said["payload"], bytes)
