@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from lab import Lab, LabError, Namespace
+from support.gateway import Gateway, gateway_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -71,3 +72,10 @@ def lab(_nftables: None) -> Iterator[Lab]:
     """Subscriber, gateway and internet, nothing loaded and nobody listening."""
     with Lab() as lab:
         yield lab
+
+
+@pytest.fixture
+def gateway(lab: Lab, tmp_path: Path) -> Iterator[Gateway]:
+    """The lab's gateway, with settings and an empty policies directory; nothing runs yet."""
+    with gateway_in(lab.gateway, tmp_path) as gateway:
+        yield gateway

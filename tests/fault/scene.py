@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from gatewrit.api.client import ControlError
-from lab import Packet
+from support.flows import PORT, PROBES, flow
 from support.gateway import until
 
 if TYPE_CHECKING:
@@ -23,23 +23,10 @@ if TYPE_CHECKING:
     from lab.flood import Flood
     from support.gateway import Gateway
 
-PORT = 3101
-#: What the list always has, as a single address, a prefix, and a range that is none; and beside each what it never has.
-PROBES = {
-    "81.2.69.142/32": ("81.2.69.142", "81.2.69.143"),
-    "81.2.70.16/28": ("81.2.70.31", "81.2.70.32"),
-    "81.2.71.3-81.2.71.201": ("81.2.71.201", "81.2.71.202"),
-}
 ENDING = "81.2.75.1"
-
-
-def _flow(address: str, port: int = PORT) -> Packet:
-    return Packet("100.64.9.9", address, "udp", 40000, port)
-
-
-BLOCKED = [_flow(blocked) for blocked, _ in PROBES.values()]
-NEIGHBOURS = [*(_flow(free) for _, free in PROBES.values()), *(_flow(blocked, 443) for blocked, _ in PROBES.values())]
-ENDED = _flow(ENDING)
+BLOCKED = [flow(blocked) for blocked, _ in PROBES.values()]
+NEIGHBOURS = [*(flow(free) for _, free in PROBES.values()), *(flow(blocked, 443) for blocked, _ in PROBES.values())]
+ENDED = flow(ENDING)
 
 
 class Scene:

@@ -12,14 +12,14 @@ from gatewrit.engine.reconcile import ALONE, Around, reconcile
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import IP_DADDR, IPV4, ByMap, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
 from gatewrit.kernel.socket import NftSocket
-from lab import Packet
 from lab.flood import Flood
+from support.flows import flow
 
 if TYPE_CHECKING:
     from lab import Lab
 
 BLOCKED = IPv4Address("81.2.69.142")
-FLOW = Packet("100.64.9.9", str(BLOCKED), "udp", 40000, 3101)
+FLOW = flow(str(BLOCKED))
 #: So many others that the kernel takes a while to put them in order: it is then that packets slip through.
 OTHERS = 1000
 MOVES = 40

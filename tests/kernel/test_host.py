@@ -8,7 +8,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from gatewrit.kernel.host import Rtnetlink
-from support.gateway import Gateway, short_folder, until
+from support.gateway import Gateway, gateway_in, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +45,8 @@ def route(destination: str, *hops: str, protocol: int = 4) -> None:
 @pytest.fixture
 def gateway(namespace: Namespace, tmp_path: Path) -> Iterator[Gateway]:
     namespace.run(wire)
-    with short_folder() as short:
-        gateway = Gateway(namespace, tmp_path, short=short, hooks=["forward", "output"])
+    with gateway_in(namespace, tmp_path, hooks=["forward", "output"]) as gateway:
         yield gateway
-        gateway.close()
 
 
 def test_next_hops_are_read_but_for_those_of_bgp(namespace: Namespace) -> None:

@@ -29,8 +29,9 @@ from gatewrit.kernel.ruleset import Ruleset
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.load import read_directory, resolve
 from gatewrit.policy.model import Policy
-from lab import Packet
 from lab.flood import Flood
+from support.flows import PORT, flow
+from support.flows import PROBES as PLAIN_PROBES
 from support.gateway import NFT, until
 
 if TYPE_CHECKING:
@@ -46,24 +47,16 @@ STRAIGHT = ROUND * 9 // 10 // 8 * 8
 #: Seconds until the flood's time is up, on a busy machine.
 LONGEST = 60 + UPDATES * 0.3
 LIMITS = {"total_share": 1, "change_share": 1}
-SUBSCRIBER = {4: "100.64.9.9", 6: "2001:db8:64::9"}
-PORT = 3101
 
-#: What the list always has, in each of the shapes that its look-up takes, and beside each what it never has.
+#: What the list always has, in each of the shapes that its look-up takes.
 PROBES = {
-    "81.2.69.142/32": ("81.2.69.142", "81.2.69.143"),
-    "81.2.70.16/28": ("81.2.70.31", "81.2.70.32"),
-    "81.2.71.3-81.2.71.201": ("81.2.71.201", "81.2.71.202"),
+    **PLAIN_PROBES,
     "213.5.6.7/32": ("213.5.6.7", "213.5.6.6"),
     "2a01:5a60:1::7/128": ("2a01:5a60:1::7", "2a01:5a60:1::8"),
     "2a01:5a60:2::/64": ("2a01:5a60:2::9", "2a01:5a60:3::9"),
 }
 #: Blocked behind all ports by a policy of its own.
 ANY_PORT = {"81.2.72.0/28": ("81.2.72.5", "81.2.72.16")}
-
-
-def flow(address: str, port: int = PORT) -> Packet:
-    return Packet(SUBSCRIBER[6 if ":" in address else 4], address, "udp", 40000, port)
 
 
 BLOCKED = {

@@ -12,7 +12,7 @@ import pytest
 
 from gatewrit.kernel import socket as kernel_socket
 from lab import Namespace
-from support.gateway import Gateway, short_folder
+from support.gateway import Gateway, gateway_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +30,10 @@ def contained(_nftables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     grow = kernel_socket._make_room
     monkeypatch.setattr(kernel_socket, "_make_room", lambda endpoint, size: grow(endpoint, min(size, BOUND)))
     monkeypatch.setattr(kernel_socket, "_BOUNDLESS", BOUND)
-    with Namespace(rootless=True) as space, short_folder() as short:
+    with Namespace(rootless=True) as space:
         assert space.run(_refused)
-        gateway = Gateway(space, tmp_path, short=short)
-        yield gateway
-        gateway.close()
+        with gateway_in(space, tmp_path) as gateway:
+            yield gateway
 
 
 def _refused() -> bool:

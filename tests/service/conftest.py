@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.gateway import Gateway, short_folder
+from support.gateway import Gateway, gateway_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 def gateway(namespace: Namespace, tmp_path: Path) -> Iterator[Gateway]:
     """Settings and an empty policies directory; nothing runs yet."""
-    with short_folder() as short:
-        gateway = Gateway(namespace, tmp_path, short=short)
+    with gateway_in(namespace, tmp_path) as gateway:
         yield gateway
-        gateway.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import Namespace
-from support.gateway import Gateway, short_folder, until
+from support.gateway import Gateway, gateway_in, short_folder, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,8 @@ MANY = [
 @pytest.fixture
 def beside(tmp_path: Path) -> Iterator[Gateway]:
     """Another gateway, in another namespace."""
-    with Namespace() as space, short_folder() as short:
-        gateway = Gateway(space, tmp_path / "beside", short=short)
+    with Namespace() as space, gateway_in(space, tmp_path / "beside") as gateway:
         yield gateway
-        gateway.close()
 
 
 def lines(message: str) -> dict[str, str]:

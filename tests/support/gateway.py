@@ -30,7 +30,7 @@ from gatewrit.api import client
 from gatewrit.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lab import Namespace
 
@@ -353,6 +353,15 @@ class _UnixHTTP(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+@contextlib.contextmanager
+def gateway_in(space: Namespace, root: Path, **settings: Any) -> Iterator[Gateway]:
+    """Put a gateway's settings and an empty policies directory into a namespace; nothing runs yet."""
+    with short_folder() as short:
+        gateway = Gateway(space, root, short=short, **settings)
+        yield gateway
+        gateway.close()
 
 
 @contextlib.contextmanager

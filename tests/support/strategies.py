@@ -23,9 +23,10 @@ from gatewrit.policy.model import (
     Transport,
 )
 from gatewrit.policy.terms import Action, Direction, Effective, Instant, Order, Place, State
+from support.paper import Packet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gatewrit.policy.terms import Family
 
@@ -94,6 +95,22 @@ def ranges_of(family: Family, pairs: Iterable[tuple[int, int]]) -> Ranges:
 def ranges(draw: st.DrawFn, family: Family, least: int = 0) -> Ranges:
     pairs = draw(st.lists(st.tuples(addresses(family), addresses(family)).map(sorted), min_size=least, max_size=4))
     return ranges_of(family, [(first, last) for first, last in pairs])
+
+
+def tcp_packets(
+    source: Callable[[Family], st.SearchStrategy[int]], least: int, most: int
+) -> st.SearchStrategy[list[Packet]]:
+    """Give TCP packets to what policies may name, behind ports that some of them limit."""
+
+    def one(family: Family) -> st.SearchStrategy[Packet]:
+        return st.builds(
+            lambda source, destination, port: Packet(family, source, destination, 6, 4000, port),
+            source(family),
+            addresses(family),
+            st.sampled_from([1, 3101, 3150]),
+        )
+
+    return st.lists(st.sampled_from([4, 6]).flatmap(one), min_size=least, max_size=most)
 
 
 @st.composite

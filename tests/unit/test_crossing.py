@@ -20,7 +20,7 @@ from gatewrit.kernel.transaction import Actual, ActualChain, AddChain, DeleteSet
 from gatewrit.policy.model import Transport
 from support.fake import FakeKernel
 from support.paper import Fate, Packet, by_rules
-from support.strategies import SIZES, addresses, policy, policy_sets, ranges_of, services_of
+from support.strategies import SIZES, policy, policy_sets, ranges_of, services_of, tcp_packets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,20 +88,9 @@ def ruled(made: list[Policy], sizes: Sizes) -> Compiled:
     return compile_policies(made, 0, ("forward",), -10, sizes=sizes)
 
 
-#: Packets to what policies may name, from where none does: one end is judged after the other, each by itself.
-sent = st.lists(
-    st.sampled_from([4, 6]).flatmap(
-        lambda family: st.builds(
-            lambda destination, port: Packet(
-                family, 0x0B000001 << (96 if family == 6 else 0), destination, 6, 4000, port
-            ),
-            addresses(family),
-            st.sampled_from([1, 3101, 3150]),
-        )
-    ),
-    min_size=10,
-    max_size=30,
-)
+#: Subscribers whom no policy names: one end is judged after the other, each by itself.
+OUTSIDE: dict[Family, int] = {4: 0x0B000001, 6: 0x0B000001 << 96}
+sent = tcp_packets(lambda family: st.just(OUTSIDE[family]), 10, 30)
 
 
 async def check(one: Compiled, two: Compiled, packets: list[Packet], at_once: int) -> None:
@@ -156,7 +145,8 @@ def test_a_little_of_two_dense_lists(data: st.DataObject, family: Family, sizes:
         return ruled(made, sizes)
 
     near = sorted({each + by for part in changed for each in part for by in (-1, 0, 1)})
-    source = 0x0B000001 << (96 if family == 6 else 0)
-    packets = [Packet(family, source, BOTTOM[family] + each, 6, 4000, port) for each in near for port in (3101, 1)]
+    packets = [
+        Packet(family, OUTSIDE[family], BOTTOM[family] + each, 6, 4000, port) for each in near for port in (3101, 1)
+    ]
     two = [numbers ^ change for numbers, change in zip(lists, changed, strict=True)]
     asyncio.run(check(ruleset(lists), ruleset(two), packets, at_once))

@@ -25,7 +25,7 @@ from gatewrit.kernel.transaction import (
 )
 from support.fake import FakeKernel
 from support.paper import Packet, by_rules
-from support.strategies import SIZES, addresses, policy_sets
+from support.strategies import SIZES, addresses, policy_sets, tcp_packets
 
 if TYPE_CHECKING:
     from gatewrit.compile.cells import Sizes
@@ -46,18 +46,7 @@ def fates(actual: Actual, packets: list[Packet]) -> list[object]:
     return [by_rules(actual, names, packet, "forward", 1500) for packet in packets]
 
 
-packets = st.lists(
-    st.sampled_from([4, 6]).flatmap(
-        lambda family: st.builds(
-            lambda source, destination, port: Packet(family, source, destination, 6, 4000, port),
-            addresses(family),
-            addresses(family),
-            st.sampled_from([1, 3101, 3150]),
-        )
-    ),
-    min_size=5,
-    max_size=15,
-)
+packets = tcp_packets(addresses, 5, 15)
 
 
 @settings(max_examples=40)
