@@ -189,7 +189,7 @@ class Daemon:
         elif self._awaited is not None:
             await self._finish()
         elif self._agenda.is_due("look"):
-            await self._enforce("look")
+            await self._look()
         elif self._agenda.is_due("count"):
             await self._count()
         else:
@@ -465,6 +465,14 @@ class Daemon:
             self._agenda.hasten("look", LOOK_SOON)
         self._publish()
         return done.changed if done is not None else 0
+
+    async def _look(self) -> None:
+        """See whether the kernel still holds what it should."""
+        ruleset = self._standing.ruleset
+        if ruleset is not None and await self._enforcer.at_rest():
+            self._standing = replace(self._standing, ruleset=replace(ruleset, verified_at=self._time.now()))
+        else:
+            await self._enforce("look")
 
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
