@@ -468,9 +468,9 @@ class Daemon:
 
     async def _look(self) -> None:
         """See whether the kernel still holds what it should."""
-        ruleset = self._standing.ruleset
-        if ruleset is not None and await self._enforcer.at_rest():
-            self._standing = replace(self._standing, ruleset=replace(ruleset, verified_at=self._time.now()))
+        if await self._enforcer.at_rest():
+            ruleset = replace(self._standing.ruleset, verified_at=self._time.now())
+            self._standing = replace(self._standing, ruleset=ruleset)
         else:
             await self._enforce("look")
 
