@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from fault.scene import Scene
 
+#: Seconds that one strike may take, with what comes after it, however busy the machine is.
+LONGEST = 300.0
 #: Changes that make it a fight.
 _MANY = 20
 
@@ -322,7 +324,7 @@ def reload_bomb(scene: Scene) -> None:
     for caller in callers:
         caller.close()
     for each in programs:
-        each.wait(60)
+        each.wait(LONGEST)
 
 
 FAULTS = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fault.account import ROWS, Row
-from fault.faults import FAULTS
+from fault.faults import FAULTS, LONGEST
 from fault.scene import BLOCKED, ENDED, NEIGHBOURS, Scene
 from lab.flood import Flood
 from support.gateway import until
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from support.gateway import Gateway
 
 CHAOS, TIMES = os.environ.get("CHAOS"), os.environ.get("TIMES")
-#: Seconds that one strike may take, with what comes after it.
-LONGEST = 90.0
 
 
 @pytest.fixture
