@@ -228,8 +228,8 @@ def state_read_only(scene: Scene) -> None:
 
 
 @contextlib.contextmanager
-def _injected(scene: Scene, what: str, *only: str) -> Iterator[None]:
-    """Have system calls of the running daemon fail, by strace(1)."""
+def _injected(scene: Scene, what: str, *only: str) -> Iterator[Callable[[], bool]]:
+    """Have system calls of the running daemon fail, by strace(1); gives what says whether one has."""
     process = scene.gateway.process
     assert process is not None
     call = what.partition(":")[0]
@@ -239,22 +239,27 @@ def _injected(scene: Scene, what: str, *only: str) -> Iterator[None]:
     with subprocess.Popen([*words, "-p", str(process.pid)], stdin=subprocess.DEVNULL) as tracer:
         try:
             until(lambda: "TracerPid:\t0\n" not in status.read_text())
-            yield
+            yield lambda: any(word in account.read_text() for word in ("INJECTED", "DELAYED"))
         finally:
             tracer.send_signal(signal.SIGINT)
-    told = account.read_text()
-    assert "signal=" in what or "INJECTED" in told or "DELAYED" in told, "nothing was made to fail"
 
 
 def _failing(code: int, call: str = "sendto") -> Callable[[Scene], None]:
     name = errno.errorcode[code]
 
     def strike(scene: Scene) -> None:
-        with _injected(scene, f"{call}:error={name}:when={scene.dice.randrange(1, 12)}+{scene.dice.randrange(2, 6)}"):
-            for _ in range(3):
+        which = f"{scene.dice.randrange(1, 12)}+{scene.dice.randrange(2, 6)}"
+        with _injected(scene, f"{call}:error={name}:when={which}") as struck:
+
+            def change() -> bool:
                 scene.change()
                 scene.gateway.send(signal.SIGHUP)
                 time.sleep(0.15)
+                return struck()
+
+            for _ in range(2):
+                change()
+            until(change)
 
     strike.__name__ = f"{call}_{name}"
     return strike
@@ -297,9 +302,10 @@ def rival_rewrites_the_table(scene: Scene) -> float:
 
 def kernel_hangs(scene: Scene) -> None:
     """Each message to the kernel takes 0.3 seconds."""
-    with _injected(scene, "sendto:delay_enter=300000"):
+    with _injected(scene, "sendto:delay_enter=300000") as struck:
         scene.change()
         scene.gateway.send(signal.SIGHUP)
+        until(struck)
         time.sleep(1)
 
 
