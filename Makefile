@@ -50,8 +50,12 @@ soak-updates: $(READY) nftables ## a flood through UPDATES=10000 updates, with s
 	@UPDATES=$(or $(UPDATES),10000) $(BIN)/python -m pytest -s tests/kernel/test_no_packet_slips_through.py
 
 .PHONY: chaos
-chaos: $(READY) nftables strace ## faults by the thousand under traffic that never stops: what leaked, what was lost; FAULT=name for one
-	@CHAOS=1 $(BIN)/python -m pytest -s tests/fault $(if $(FAULT),-k $(FAULT))
+chaos: $(READY) nftables strace ## faults by the thousand under traffic: a table of what leaked, what was lost; FAULT=name TIMES=n
+	@CHAOS=1 TIMES=$(TIMES) $(BIN)/python -m pytest -s tests/fault $(if $(FAULT),-k $(FAULT))
+
+.PHONY: load
+load: $(READY) nftables ## 200 slow and 50 fast HTTP clients, reloads and a flood for SECONDS=300 on end: a table of what was seen
+	@LOAD_SECONDS=$(or $(SECONDS),300) $(BIN)/python -m pytest -s tests/load
 
 .PHONY: fuzz
 fuzz: $(VENV)/.fuzz ## search for inputs that break TARGET=name, or each, for SECONDS=60 on end; MERGE=1 makes its corpus anew

@@ -40,7 +40,7 @@ def pytest_runtest_makereport(
 
 
 #: What floods, and measures instants: one after the other, beside the unit tests.
-_REAL = {"fault", "kernel", "lab", "service"}
+_REAL = {"fault", "kernel", "lab", "load", "service"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import sys
 import time
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.api.client import ControlError
@@ -18,7 +20,7 @@ from support.flows import PORT, PROBES, flow
 from support.gateway import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lab.flood import Flood
     from support.gateway import Gateway
@@ -27,6 +29,8 @@ ENDING = "81.2.75.1"
 BLOCKED = [flow(blocked) for blocked, _ in PROBES.values()]
 NEIGHBOURS = [*(flow(free) for _, free in PROBES.values()), *(flow(blocked, 443) for blocked, _ in PROBES.values())]
 ENDED = flow(ENDING)
+#: Packets of a flow that may be on their way between two readings of two counters.
+_UNDER_WAY = 1000
 
 
 class Scene:
@@ -38,6 +42,7 @@ class Scene:
         self.entries = entries
         self.number = 0
         self.excused = 0
+        self.end = 0
         self.flood: Flood | None = None
         gateway.set(limits={"total_share": 1, "change_share": 1})
         self.write_list(0)
@@ -46,9 +51,9 @@ class Scene:
 
     def end_soon(self, seconds: float) -> float:
         """Have one order end in so many seconds; gives the instant."""
-        end = int(time.time() + seconds) + 1
-        self.gateway.order("ending", ENDING, f"udp/{PORT}", action="drop", until=end)
-        return end
+        self.end = int(time.time() + seconds) + 1
+        self.gateway.order("ending", ENDING, f"udp/{PORT}", action="drop", until=self.end)
+        return self.end
 
     def change(self) -> None:
         """Order something else than before, in what is amended all the time."""
@@ -102,11 +107,54 @@ class Scene:
         return False
 
     @contextlib.contextmanager
+    def by_another_clock(self) -> Iterator[Callable[..., None]]:
+        """Have a daemon whose wall clock the given function moves by so many seconds, `synchronised` or not.
+
+        Meanwhile every packet to what has ended must arrive. Afterwards all is as an operator mends it: the latest
+        instant seen is forgotten.
+        """
+        assert self.flood is not None
+        until(lambda: time.time() > self.end and not self.gateway.blocks(ENDING))
+        file = self.gateway.root / "moved"
+
+        def move(seconds: float, *, synchronised: bool = False) -> None:
+            # The jump before may only now be read.
+            draft = file.with_suffix(".new")
+            draft.write_text(f"{seconds} {'yes' if synchronised else 'no'}")
+            draft.replace(file)
+            self.gateway.send(signal.SIGUSR1)
+
+        file.write_text("0 no")
+        usual = self.gateway.program
+        self.gateway.end()
+        self.gateway.program = [sys.executable, str(Path(__file__).with_name("moved_clock.py")), str(file)]
+        self.gateway.start()
+        lost = self._lost_of_what_ended()
+        try:
+            yield move
+        finally:
+            self.gateway.end()
+            self.gateway.program = usual
+            (self.gateway.state / "clock.json").unlink()
+            self.gateway.start()
+        assert self._lost_of_what_ended() - lost < _UNDER_WAY, "what had ended was blocked again"
+
+    def _lost_of_what_ended(self) -> int:
+        assert self.flood is not None
+        arrived = self.flood.count()
+        return arrived[NEIGHBOURS[0]] - arrived[ENDED]
+
+    @contextlib.contextmanager
     def rebooting(self) -> Iterator[None]:
         """Excuse what passes while the machine is down and the table gone: its network doesn't forward then."""
-        assert self.flood is not None
+        with self.excusing():
+            self.gateway.nft("delete table inet gatewrit")
+            yield
+
+    @contextlib.contextmanager
+    def excusing(self) -> Iterator[None]:
+        """Count apart what passes meanwhile."""
         before = self._passed()
-        self.gateway.nft("delete table inet gatewrit")
         yield
         self.excused += self._passed() - before
 

@@ -73,6 +73,8 @@ class Gateway:
         # Unix sockets have short paths only, and pytest's folders are long.
         self.runtime = short / "run"
         self.web = short / "http"
+        #: What is started as the daemon.
+        self.program = program()
         self.process: subprocess.Popen[Any] | None = None
         self.heard: list[tuple[float, str]] = []
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -126,7 +128,7 @@ class Gateway:
         environ = {"NOTIFY_SOCKET": str(self._notify_path), **environ}
         with self.log.open("ab") as log:
             self.process = self.space.popen(
-                [*program(), "run", "--config", str(self.config)],
+                [*self.program, "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -41,6 +41,19 @@ async def test_who_does_not_finish_a_request_is_told_so(first: bytes) -> None:
     assert json.loads(body)["code"] == "too_slow"
 
 
+async def test_who_takes_no_answer_is_reset_and_the_kernel_keeps_nothing_for_it() -> None:
+    async with serving(Source(DEGRADED), Limits(idle=0.3)) as base:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", int(base.rpartition(":")[2])))
+            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+            async with asyncio.timeout(10):
+                while not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # noqa: ASYNC110 - the kernel's event
+                    await asyncio.sleep(0.01)
+
+
 async def test_three_hundred_connections_and_the_next_one_afterwards() -> None:
     async with serving(Source(DEGRADED)) as base:
         many = [await connect(base) for _ in range(300)]

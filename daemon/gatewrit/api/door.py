@@ -133,7 +133,8 @@ class Door:
             client = client_of(conn)
             tls = context() if entrance.beyond else None
             if self._inside.total() >= self._limits.connections or (entrance.beyond and tls is None):
-                _reset(conn)
+                close_at_once(conn)
+                conn.close()
             elif client != HERE and self._inside[client] >= self._limits.per_client:
                 if tls is None:
                     with suppress(OSError):
@@ -183,8 +184,7 @@ class Door:
             guest.leave()
 
 
-def _reset(conn: socket.socket) -> None:
-    """Hang up at once, leaving nothing in the kernel."""
+def close_at_once(conn: socket.socket) -> None:
+    """Have a connection end with its closing: the kernel keeps nothing of what wasn't taken."""
     with suppress(OSError):
         conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    conn.close()

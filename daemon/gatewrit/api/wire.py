@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import hdrs, web
 
+from gatewrit.api.door import close_at_once
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -269,8 +271,11 @@ class Connection(web.RequestHandler):
             self._deadline = self._clock.call_later(1.0, transport.abort)
 
     def _hang_up(self) -> None:
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        transport = self.transport
+        if isinstance(transport, asyncio.Transport):
+            # Else the kernel goes on delivering what it has of the answers, megabytes maybe, at the client's leisure.
+            close_at_once(transport.get_extra_info("socket"))
+            transport.abort()
 
     def handle_error(
         self,

@@ -92,8 +92,8 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
                 await _prepare(kernel, plan.clear, lambda _done, _size: True)
             changed += whole.size
         except KernelError as error:
-            # ERESTART: overtaken. ENOBUFS: perhaps done, the answer was lost. Both are settled by reading.
-            if error.errno not in {errno.ERESTART, errno.ENOBUFS}:
+            # ERESTART: overtaken. ENOBUFS, ETIMEDOUT: perhaps done, the answer was lost. All are settled by reading.
+            if error.errno not in {errno.ERESTART, errno.ENOBUFS, errno.ETIMEDOUT}:
                 raise
         known = without_sets(actual, whole.sets)
     raise NotConvergedError(plan.whole)

@@ -24,8 +24,8 @@ _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
 _ERROR, _DONE = 2, 3
 #: The kernel fills 32 KB at once at most (netlink_dump()).
 _AT_ONCE = 1 << 15
-#: Seconds until a question counts as lost; struct timeval for SO_RCVTIMEO.
-_WITHIN = struct.pack("@ll", 30, 0)
+#: Seconds until a question counts as lost (struct timeval for SO_RCVTIMEO): the kernel answers before `send` returns.
+_WITHIN = struct.pack("@ll", 5, 0)
 
 
 class Asking:

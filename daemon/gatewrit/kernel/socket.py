@@ -46,6 +46,9 @@ _BOUNDLESS = 1 << 29
 #: The kernel's own bound on its error numbers (include/linux/err.h).
 _MAX_ERRNO = 4095
 
+#: Seconds without an answer after which it is lost: the kernel has put one there when `send` returns.
+_PATIENCE = 5.0
+
 #: How often a dump is tried again because somebody changed the ruleset meanwhile.
 _READ_ATTEMPTS = 20
 
@@ -85,7 +88,8 @@ class Kernel(Protocol):
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         """Carry out all of it or nothing; with `generation`, only if nobody changed anything since.
 
-        Raises `KernelError`, with ERESTART if somebody did. ENOBUFS may mean that it was done all the same: read back.
+        Raises `KernelError`, with ERESTART if somebody did. With ENOBUFS, or ETIMEDOUT where no answer came, it may
+        have been done all the same: read back.
         """
 
     async def grace(self) -> None:
@@ -182,9 +186,13 @@ class NftSocket:
                 wire.NLMSGHDR.unpack_from(data) if len(data) >= wire.NLMSGHDR.size else (0, 0, 0, 1, 0)
             )
             if kind == NLMSG_ERROR and sequence == 0:
-                self._broken = int.from_bytes(data[16:20], sys.byteorder) or errno.EIO
-                if self._waiting is not None:
-                    self._netlink.msg_queue.put_nowait(self._waiting, b"")
+                self._break(int.from_bytes(data[16:20], sys.byteorder) or errno.EIO)
+
+    def _break(self, code: int) -> None:
+        """Use this socket no more, and wake whoever waits for an answer on it."""
+        self._broken = code
+        if self._waiting is not None:
+            self._netlink.msg_queue.put_nowait(self._waiting, b"")
 
     @property
     def room(self) -> int:
@@ -323,6 +331,8 @@ class NftSocket:
         """Wait until the kernel says what became of a batch."""
         what = "commit a transaction"
         self._waiting = request.msg_seq
+        loop = asyncio.get_running_loop()
+        patience = loop.call_later(_PATIENCE, self._break, errno.ETIMEDOUT)
         try:
             async for _ in request.response():
                 pass
@@ -332,6 +342,7 @@ class NftSocket:
             raise KernelError(error.errno or errno.EIO, what) from error
         finally:
             self._waiting = None
+            patience.cancel()
         if self._broken is not None:
             raise KernelError(self._broken, what)
 

@@ -1,0 +1,1 @@
+"""Many clients at once, most of them up to no good."""
