@@ -61,7 +61,7 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
-        async with NftSocket() as kernel:
+        async with NftSocket(owning=settings.table_owner) as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             name, uid = account()
             daemon.chronicle.asked(uid, name)

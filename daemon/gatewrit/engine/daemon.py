@@ -530,8 +530,7 @@ class Daemon:
             *self._gate.troubles,
             *self.outside(now),
         ]
-        if self._enforcer.failure is not None:
-            troubles.append(self._enforcer.failure)
+        troubles += [each for each in (self._enforcer.failure, self._enforcer.ownership) if each is not None]
         if intake is not None:
             troubles += status.troubles_of(intake)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)

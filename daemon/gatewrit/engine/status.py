@@ -65,6 +65,14 @@ ACTIONS: Mapping[str, str] = {
     ),
     "signature_ignored": "Nothing is blocked less for it; ask who put it there, and take it away",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
+    "table_held": (
+        "Find who holds it (`nft list table inet gatewrit` names the program) and end that; if it is a gatewrit that "
+        "systemd keeps starting: systemctl stop gatewrit. It is taken over within seconds then"
+    ),
+    "table_unowned": (
+        "At a quiet hour, as nothing is blocked in between: systemctl stop gatewrit; gatewrit remove; systemctl start "
+        "gatewrit. Or leave it until the next reboot. `table_owner: false` in the settings says that it is to be so"
+    ),
     "table_contested": (
         "Find who changes it (`nft monitor` shows each change) and have them stop; only gatewrit may write its table"
     ),
