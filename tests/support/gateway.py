@@ -145,9 +145,13 @@ class Gateway:
         """Give what passes on the descriptors that were stored (sd_listen_fds(3)), from 3 on."""
         if not self.stored:
             return []
-        moved = " ".join(f"{at}<&{each}" for at, each in enumerate(self.stored.values(), 3))
-        told = f"LISTEN_PID=$$ LISTEN_FDS={len(self.stored)} LISTEN_FDNAMES={':'.join(self.stored)}"
-        return ["sh", "-c", f'{told} exec "$@" {moved}', "sh"]
+        told = f"LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(self.stored)}', LISTEN_FDNAMES='{':'.join(self.stored)}'"
+        moved = "; ".join(
+            f"os.dup2({each}, {at}); {each} == {at} or os.close({each})"
+            for at, each in enumerate(self.stored.values(), 3)
+        )
+        code = f"import os, sys; {moved}; os.environ.update({told}); os.execv(sys.argv[1], sys.argv[1:])"
+        return [sys.executable, "-c", code]
 
     def hear(self, what: str, after: int = 0) -> str:
         """Wait for a notification with this line, after the first `after` ones; gives the whole message."""
@@ -163,7 +167,9 @@ class Gateway:
         """Take in what the daemon notified."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                data, descriptors, _, _ = socket.recv_fds(self._notify, 4096, 1, socket.MSG_DONTWAIT)
+                # Not recv_fds(), which Python 3.11 leaves without its flags.
+                data, rights, _, _ = self._notify.recvmsg(4096, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
+                descriptors = [int.from_bytes(each, sys.byteorder) for _, _, each in rights]
                 self.heard.append((time.monotonic(), data.decode()))
                 self._store(dict(line.split("=", 1) for line in data.decode().split("\n")), descriptors)
 
