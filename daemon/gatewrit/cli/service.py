@@ -30,7 +30,7 @@ from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier, passed
 from gatewrit.engine.sealing import Signing
-from gatewrit.kernel import endpoint
+from gatewrit.kernel import beside, endpoint
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.notices import Notices
 from gatewrit.kernel.socket import NftSocket
@@ -101,7 +101,9 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
                 notifier.keep(_TABLE, kernel.held.fileno())
             else:
                 notifier.drop(_TABLE)
-            daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices)
+            daemon = Daemon(
+                config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices, beside=beside.read
+            )
             web = Web(daemon, settings, apart=apart)
 
             def reload() -> None:

@@ -42,8 +42,13 @@ class Drift:
         self._by: str | None = None
 
     @contextlib.contextmanager
-    def watch(self, doubt: Callable[[Notice], None], wake: Callable[[], None]) -> Iterator[None]:
-        """Listen inside the running event loop; where that can't be, the regular looks have to do."""
+    def watch(
+        self, doubt: Callable[[Notice], None], wake: Callable[[], None], elsewhere: Callable[[], None]
+    ) -> Iterator[None]:
+        """Listen inside the running event loop; where that can't be, the regular looks have to do.
+
+        `elsewhere` is called when other tables were changed.
+        """
         if self._open is None:
             yield
             return
@@ -57,7 +62,9 @@ class Drift:
 
         def told() -> None:
             notice = notices.take()
-            if notice is not None:
+            if notice is None:
+                elsewhere()
+            else:
                 self._by = notice.by or self._by
                 doubt(notice)
                 self._agenda.hasten("look", self._delay())
