@@ -55,9 +55,7 @@ def _few(names: Collection[str]) -> str:
 
 def _flowtables(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
     if found.flowtables and {"forward", "prerouting"} & {*hooks}:
-        names = _few(
-            [f"{FAMILIES.get(each.family, each.family)} {each.table} {each.name}" for each in found.flowtables]
-        )
+        names = _few([f"{FAMILIES[each.family]} {each.table} {each.name}" for each in found.flowtables])
         message = (
             f"flowtables ({names}) send established connections on at ingress: those that began before an order "
             "acts, or that it doesn't stop at once, pass beside every rule until they end"
@@ -71,7 +69,7 @@ def _chains(found: Beside, deed: Deed, bases: Collection[Base]) -> list[str]:
     meant = {(each.family, each.table, each.name) for each in bases}
     tables = {(each.family, each.table) for each in bases}
     return [
-        f"{FAMILIES.get(each.family, each.family)} {each.table} {each.chain}"
+        f"{FAMILIES[each.family]} {each.table} {each.chain}"
         for each in found.doers
         if each.deed == deed
         and (

@@ -193,7 +193,7 @@ class Daemon:
         elif self._awaited is not None:
             await self._finish()
         elif self._agenda.is_due("look"):
-            await self._enforce("look")
+            await self._look()
         else:
             await self._idle()
 
@@ -477,6 +477,14 @@ class Daemon:
             self._agenda.hasten("look", LOOK_SOON)
         self._publish()
         return done.changed if done is not None else 0
+
+    async def _look(self) -> None:
+        """See whether the kernel still holds what it should."""
+        if await self._enforcer.at_rest():
+            ruleset = replace(self._standing.ruleset, verified_at=self._time.now())
+            self._standing = replace(self._standing, ruleset=ruleset)
+        else:
+            await self._enforce("look")
 
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""

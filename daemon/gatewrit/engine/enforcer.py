@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Seconds between two looks at the whole table, while all is well.
+#: Seconds between two looks at the table, while all is well.
 LOOK_EVERY = 10.0
+#: A look that takes t seconds is made every t times this at most; the ruleset's generation is asked for in between.
+_LOOK_RARENESS = 1000.0
 #: Seconds until somebody else's change is looked into that a pass left aside.
 LOOK_SOON = 0.5
 #: So many elements are read in some 50 ms, so that nothing is gained by leaving them out.
@@ -63,6 +65,7 @@ class Enforcer:
         self._known: Actual | None = None
         self._suspect = False
         self._proven_at, self._proving_took = 0.0, 0.0
+        self._look_at = 0.0
         self._digest = ""
         self._retry = 0.0
         self.record = memory.Record()
@@ -121,6 +124,14 @@ class Enforcer:
         except KernelError:
             return True
 
+    async def at_rest(self) -> bool:
+        """Whether it is too early for a look, as nobody has changed the ruleset since the last one."""
+        early = self._clock.monotonic() < self._look_at
+        if not early or self._suspect or self.failure is not None or await self.overtaken():
+            return False
+        self._agenda.plan("look", LOOK_EVERY)
+        return True
+
     def forget_coming(self) -> None:
         """Nothing is being prepared any more: what was is in force now, or is to go."""
         self._coming = None
@@ -145,7 +156,8 @@ class Enforcer:
             self._suspect, self._proven_at, self._proving_took = False, self._clock.monotonic(), took
         self.failure, self._retry = None, 0.0
         self._agenda.drop("retry")
-        self._agenda.plan("look", max(LOOK_EVERY, took * RARENESS))
+        self._agenda.plan("look", LOOK_EVERY)
+        self._look_at = self._clock.monotonic() + took * _LOOK_RARENESS
         if self._suspect:
             self._agenda.hasten("look", max(LOOK_SOON, self._rest()))
         if done.changed:

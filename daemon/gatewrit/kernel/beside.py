@@ -8,38 +8,32 @@ in `gatewrit.engine.beside`. Rules of legacy iptables aren't told by any netlink
 from __future__ import annotations
 
 import errno
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gatewrit.kernel import messages, wire
-from gatewrit.kernel.endpoint import open_endpoint
+from gatewrit.kernel.asking import Asking
 from gatewrit.kernel.host import read_links
 from gatewrit.kernel.ruleset import TABLE
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
     from gatewrit.kernel.host import Links
 
 Deed = Literal["rewrites", "proxies", "forwards"]
 
-#: NFPROTO_* (include/uapi/linux/netfilter.h), as nft calls them.
-FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
-_INET, _NETDEV, _BRIDGE, _ARP = 1, 5, 7, 3
+#: NFPROTO_* (include/uapi/linux/netfilter.h) of tables that IP packets meet, as nft calls them.
+FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
+_INET, _NETDEV = 1, 5
 #: NF_INET_* hooks, where a packet's way is decided upon.
 _PREROUTING, _OUTPUT, _INGRESS = 0, 3, 5
 #: Targets of iptables-nft that change or take a packet's destination, by the name that xtables gives them.
 _TARGETS: dict[str, Deed] = {"DNAT": "rewrites", "REDIRECT": "rewrites", "NETMAP": "rewrites", "TPROXY": "proxies"}
 _NAT_DNAT = 1
 
-_REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
-_ERROR, _DONE = 2, 3
-_AT_ONCE = 1 << 16
-_PATIENCE = 10.0
 _ATTEMPTS = 5
 _BRIDGE_CALLS = Path("/proc/sys/net/bridge")
 
@@ -97,16 +91,20 @@ class BesideReader(Protocol):
 def read() -> Beside:
     """Read all of it in this network namespace. Raises `OSError`."""
     try:
-        with closing(open_endpoint()) as endpoint:
-            endpoint.settimeout(_PATIENCE)
-            bases = tuple(filter(None, (base_chain(*each) for each in _dump(endpoint, messages.GETCHAIN))))
-            flowtables = tuple(filter(None, (flowtable(*each) for each in _dump(endpoint, messages.GETFLOWTABLE))))
-            asked = dict.fromkeys((each.family, each.table) for each in bases if _decides(each))
-            found = (_dump(endpoint, messages.GETRULE, family, wire.string(1, table)) for family, table in asked)
-            doers = dict.fromkeys(doer for rules in found for each in rules for doer in doers_in(*each))
+        with closing(Asking()) as asking:
+            bases, flowtables, doers = list[Base](), list[Flowtable](), dict[Doer, None]()
+            for family in FAMILIES:
+                hooked = [base_chain(family, each) for each in _told(asking, messages.GETCHAIN, family)]
+                offered = [flowtable(family, each) for each in _told(asking, messages.GETFLOWTABLE, family)]
+                bases += filter(None, hooked)
+                flowtables += filter(None, offered)
+            for family, table in dict.fromkeys((each.family, each.table) for each in bases if _decides(each)):
+                for each in _told(asking, messages.GETRULE, family, wire.string(1, table)):
+                    doers.update(dict.fromkeys(doers_in(family, each)))
     except wire.WireError as error:
         raise OSError(errno.EBADMSG, f"what other tables hold can't be understood: {error}") from error
-    return Beside(bases, tuple(doers), flowtables, read_links(), (_calls("iptables"), _calls("ip6tables")))
+    bridged = _calls("iptables"), _calls("ip6tables")
+    return Beside(tuple(bases), tuple(doers), tuple(flowtables), read_links(), bridged)
 
 
 def _calls(what: str) -> bool:
@@ -121,7 +119,7 @@ def _decides(base: Base) -> bool:
     """Whether rules that hang on this chain can do one of the deeds."""
     if base.family == _NETDEV or (base.family == _INET and base.hook == _INGRESS):
         return base.hook in {0, _INGRESS}
-    return base.family not in {_BRIDGE, _ARP} and base.hook in {_PREROUTING, _OUTPUT}
+    return base.hook in {_PREROUTING, _OUTPUT}
 
 
 def base_chain(family: int, payload: bytes) -> Base | None:
@@ -172,35 +170,16 @@ def _deed(name: str, data: wire.Attributes) -> Deed | None:
     return None
 
 
-def _dump(endpoint: socket.socket, kind: int, family: int = 0, attributes: bytes = b"") -> list[tuple[int, bytes]]:
-    """Give family and attributes of all that the kernel has of a kind; tried again where others change it meanwhile."""
-    for attempt in range(_ATTEMPTS):
-        body = wire.NFGENMSG.pack(family, 0, 0) + attributes
-        head = (wire.NLMSGHDR.size + len(body), messages.SUBSYSTEM << 8 | kind, _REQUEST | _DUMP, attempt, 0)
-        endpoint.send(wire.NLMSGHDR.pack(*head) + body)
-        found = _answers(endpoint, attempt)
-        if found is not None:
-            return found
+def _told(asking: Asking, kind: int, family: int, attributes: bytes = b"") -> tuple[bytes, ...]:
+    """Give the attributes of all that the kernel has of a kind; asked again where others change it meanwhile."""
+    for _ in range(_ATTEMPTS):
+        try:
+            asking.open()
+            return asking.ask(messages.Message(kind, attributes), family=family)
+        except OSError as error:
+            # ENOENT: the table is gone by now. EOPNOTSUPP: the kernel has no such tables.
+            if error.errno in {errno.ENOENT, errno.EOPNOTSUPP}:
+                return ()
+            if error.errno not in {errno.EINTR, errno.EAGAIN}:
+                raise
     raise OSError(errno.EAGAIN, "other tables keep changing while they are read")
-
-
-def _answers(endpoint: socket.socket, sequence: int) -> list[tuple[int, bytes]] | None:
-    """Take the answers to one question; None if somebody changed something in between."""
-    found: list[tuple[int, bytes]] = []
-    whole = True
-    while True:
-        data, at = endpoint.recv(_AT_ONCE), 0
-        while at + wire.NLMSGHDR.size <= len(data):
-            length, kind, flags, number, _ = wire.NLMSGHDR.unpack_from(data, at)
-            payload, at = data[at + wire.NLMSGHDR.size : at + length], at + max(wire.NLMSGHDR.size, -(-length // 4) * 4)
-            if number != sequence:
-                continue
-            whole &= not flags & _DUMP_INTERRUPTED
-            if kind == _DONE:
-                return found if whole else None
-            if kind == _ERROR:
-                code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
-                if code in {errno.EINTR, errno.EAGAIN, errno.ENOENT}:
-                    return None
-                raise OSError(code, "other tables can't be read")
-            found.append((payload[0], payload[wire.NFGENMSG.size :]))

@@ -1,7 +1,7 @@
 """The netlink socket: reads the whole table back consistently, and commits transactions. The only user of pyroute2.
 
-A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending
-happens in a thread, because the kernel works the batch off inside the call, and the daemon must answer meanwhile.
+A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending and
+asking happen in a thread, because the kernel works inside these calls, and the daemon must answer meanwhile.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ERROR
+from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket, NetlinkRequest
 
 from gatewrit.kernel import endpoint, messages, wire
+from gatewrit.kernel.asking import Asking
 from gatewrit.kernel.grace import grace
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.transaction import Actual, Tenure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.kernel.messages import Message
     from gatewrit.kernel.transaction import ActualCounter, Transaction
@@ -164,6 +165,7 @@ class NftSocket:
         self._strays: asyncio.Task[None] | None = None
         self._waiting: int | None = None
         self._broken: int | None = None
+        self._asking = Asking()
         self._decoded: messages.Decoded = {}
 
     async def __aenter__(self) -> Self:
@@ -172,6 +174,7 @@ class NftSocket:
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()
+        await asyncio.to_thread(self._asking.close)
         self.held.close()
 
     @property
@@ -258,9 +261,8 @@ class NftSocket:
 
     async def generation(self) -> int:
         """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
-        question = messages.request(messages.GETGEN)
         what = "ask for the generation"
-        answers = [payload async for payload in self._ask(question, 0, what)]
+        answers = await self._ask(messages.request(messages.GETGEN), what, dump=False)
         with _understood(what):
             return wire.number(wire.attributes(b"".join(answers[:1]))[1])
 
@@ -295,8 +297,7 @@ class NftSocket:
             # A batch without an end is examined and dropped (nfnetlink_rcv_batch()).
             parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
         await self._send_batch(b"".join(parts))
-        async for _ in self._answers(last, "commit a transaction"):
-            pass
+        await self._acknowledged(last)
 
     async def _try_owning(self) -> None:
         """Find out once whether this kernel knows tables that are owned and stay (NFT_TABLE_F_PERSIST, Linux 6.9)."""
@@ -346,26 +347,43 @@ class NftSocket:
         return request
 
     async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:
-        what = f"read {name or 'the table'}"
-        return tuple([payload async for payload in self._ask(messages.request(kind, name), NLM_F_DUMP, what)])
+        return await self._ask(messages.request(kind, name), f"read {name or 'the table'}")
 
-    async def _ask(self, message: Message, flags: int, what: str) -> AsyncIterator[bytes]:
-        request = await self._prepare(message, NLM_F_REQUEST | flags)
+    async def _elements(self, names: Sequence[str]) -> dict[str, tuple[bytes, ...]]:
+        """Read the elements of some sets, a thousand of them without a turn of the event loop for each."""
+        found = dict[str, tuple[bytes, ...]]()
+        if not names:
+            return found
+
+        def read() -> None:
+            for name in names:
+                found[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
+
+        with self._asked(lambda: f"read {names[len(found)]}"):
+            await asyncio.to_thread(read)
+        return found
+
+    async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
+        with self._asked(lambda: what):
+            return await asyncio.to_thread(self._asking.ask, message, dump=dump)
+
+    @contextmanager
+    def _asked(self, what: Callable[[], str]) -> Iterator[None]:
+        """Have the socket for questions open, and turn what goes wrong into `KernelError`."""
         try:
-            # In this thread: a dump that starts in one while another receives ends in EINVAL (netlink_dump()).
-            self._netlink.socket.send(request.msg.data)
+            # Here, for it belongs to the namespace of this thread.
+            self._asking.open()
+            yield
         except OSError as error:
-            raise KernelError(error.errno or errno.EIO, what) from error
-        async for payload in self._answers(request, what):
-            yield payload
+            raise KernelError(error.errno or errno.EIO, what()) from error
 
-    async def _answers(self, request: NetlinkRequest, what: str) -> AsyncIterator[bytes]:
+    async def _acknowledged(self, request: NetlinkRequest) -> None:
+        """Wait until the kernel says what became of a batch."""
+        what = "commit a transaction"
         self._waiting = request.msg_seq
         try:
-            async for message in request.response():
-                if message["header"]["flags"] & NLM_F_DUMP_INTR:
-                    raise KernelError(errno.EINTR, what)
-                yield message["payload"]
+            async for _ in request.response():
+                pass
         except NetlinkError as error:
             raise KernelError(error.code, what) from error
         except OSError as error:
@@ -395,7 +413,7 @@ class NftSocket:
             sets,
             objects,
             await self._dump(messages.GETFLOWTABLE),
-            {name: await self._dump(messages.GETSETELEM, name) for name in names},
+            await self._elements(names),
             handles,
         )
 
