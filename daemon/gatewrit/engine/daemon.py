@@ -496,6 +496,7 @@ class Daemon:
             await self._time.save()
         if drifted:
             self._drift.repaired()
+        self._drift.settled()
         self._standing = self._accounted(done, took, drifted=drifted)
 
     def _accounted(self, done: Pass, took: float, *, drifted: bool) -> status.Standing:

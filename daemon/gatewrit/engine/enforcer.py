@@ -127,7 +127,9 @@ class Enforcer:
     async def at_rest(self) -> bool:
         """Whether it is too early for a look, as nobody has changed the ruleset since the last one."""
         early = self._clock.monotonic() < self._look_at
-        if not early or self._suspect or self.failure is not None or await self.overtaken():
+        # Whoever holds the table lets go of it without a transaction.
+        held = self._known is not None and self._known.tenure is Tenure.HELD
+        if not early or held or self._suspect or self.failure is not None or await self.overtaken():
             return False
         self._agenda.plan("look", LOOK_EVERY)
         return True
