@@ -18,8 +18,9 @@ from gatewrit.api.access import Access, Keys
 from gatewrit.api.codec import Material, MessageError, Splitter, pack
 from gatewrit.api.feed import Feed
 from gatewrit.api.question import parameters_of, read_question
-from gatewrit.api.remote import GONE, Remote
+from gatewrit.api.remote import Remote
 from gatewrit.api.wire import RequestError
+from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement
 from unit.api_samples import DEGRADED, IN_SYNC, SHUTDOWN, STARTING, Source
@@ -109,7 +110,7 @@ async def test_whoever_is_silent_is_said_to_be_and_what_it_said_last_is_marked()
         assert not here.alive()
         shown = here.snapshot()
         assert shown.enforcement is Enforcement.DEGRADED
-        assert (shown.problems[0].code, shown.problems[0].severity) == (GONE, "error")
+        assert (shown.problems[0].code, shown.problems[0].severity) == (SILENT, "error")
         assert "0 s old" in shown.problems[0].message
         assert shown.policies == IN_SYNC.policies
         with pytest.raises(RequestError) as refused:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-from gatewrit.api import tokens, wire
+from gatewrit.api import shown, tokens, wire
 from gatewrit.api.tokens import Role
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *", re.A
 NEEDS: Mapping[str, Role | None] = {
     "/livez": None,
     "/readyz": None,
-    "/page.css": None,
     "/icon/{tone}.svg": None,
+    **dict.fromkeys([f"/{name}" for name in shown.STATIC]),
     "/metrics": Role.STATUS,
     "/v1/status": Role.STATUS,
     "/v1/explain": Role.STATUS,
     "/": Role.DETAIL,
+    "/orders/{id}": Role.DETAIL,
+    "/lookup": Role.STATUS,
     "/v1/policies": Role.DETAIL,
     "/v1/policies/{id}": Role.DETAIL,
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiohttp import web
 
-from gatewrit.api import documents, listen, metrics, page, wire
+from gatewrit.api import documents, listen, metrics, pages, wire
 from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.bucket import Bucket
@@ -87,9 +87,7 @@ def make_app(source: SnapshotSource, now: Callable[[], int], access: Access) -> 
     app.on_response_prepare.append(wire.add_headers)
     face = Face(source, now)
     for path, handler in {
-        "/": show_page,
-        "/page.css": show_stylesheet,
-        "/icon/{tone}.svg": show_icon,
+        **pages.ROUTES,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": show_metrics,
@@ -100,37 +98,6 @@ def make_app(source: SnapshotSource, now: Callable[[], int], access: Access) -> 
     }.items():
         app.router.add_get(path, partial(handler, face))
     return app
-
-
-async def show_page(face: Face, request: web.Request) -> web.Response:
-    """Answer with the page for people."""
-    _parameters(request)
-    snapshot, now = face.source.snapshot(), face.now()
-    body = await face.render(("page", now), snapshot, partial(page.render, snapshot, now))
-    return web.Response(body=body, content_type="text/html", charset="utf-8")
-
-
-async def show_stylesheet(face: Face, request: web.Request) -> web.Response:
-    """Answer with the page's style; a browser keeps it, and asks whether it has changed."""
-    del face
-    _parameters(request)
-    body, version = page.stylesheet()
-    response = web.Response(body=body, content_type="text/css", charset="utf-8")
-    if any(tag.value in (version, "*") for tag in request.if_none_match or ()):
-        response = web.Response(status=304)
-    response.etag = version
-    response.headers["Cache-Control"] = "no-cache"
-    return response
-
-
-async def show_icon(face: Face, request: web.Request) -> web.Response:
-    """Answer with the icon for a verdict."""
-    del face
-    _parameters(request)
-    body = page.icon(request.match_info["tone"])
-    if body is None:
-        raise web.HTTPNotFound
-    return web.Response(body=body, content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
 
 
 async def livez(face: Face, request: web.Request) -> web.Response:

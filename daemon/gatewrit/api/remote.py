@@ -16,6 +16,7 @@ from gatewrit.api.access import Keys
 from gatewrit.api.documents import instant
 from gatewrit.api.question import parameters_of
 from gatewrit.api.wire import RequestError
+from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement, Problem, RulesetView, Snapshot
 
@@ -34,7 +35,6 @@ _SILENCE = 5 * codec.TICK_EVERY
 _ANSWER = 20.0
 #: Questions that wait for an answer at once.
 _WAITING = 64
-GONE = "enforcer_silent"
 _ACTION = (
     "See `systemctl status gatewrit` and its log on the gateway. Orders go on starting and ending in the kernel, but "
     "nothing new is enforced and nothing is put right"
@@ -89,7 +89,7 @@ class Remote(asyncio.Protocol):
                 f"the enforcing process is silent: what is shown here is {ago} s old, of {instant(since)}; "
                 "what the kernel had stays in force"
             )
-        problem = Problem(GONE, "error", text, _ACTION, since)
+        problem = Problem(SILENT, "error", text, _ACTION, since)
         held = self._held
         calm = held.enforcement is Enforcement.IN_SYNC
         enforcement = Enforcement.DEGRADED if calm else held.enforcement

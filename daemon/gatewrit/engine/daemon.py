@@ -542,7 +542,9 @@ class Daemon:
             self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
         shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
-        before, self._snapshot = self._snapshot, shown
+        before = self._snapshot
+        since = before.enforcement_since if before.enforcement is shown.enforcement else now
+        self._snapshot = replace(shown, enforcement_since=since)
         self.told()
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:
