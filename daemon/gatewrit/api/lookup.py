@@ -107,7 +107,7 @@ def _unlike(text: str) -> str:
     shown = f"“{text[:80]}{'…' if len(text) > 80 else ''}”"
     if _NAME.fullmatch(text):
         return (
-            f"{shown} is a name. Orders are enforced by address and names aren't looked up here: find out which address "
-            "the customer's device connects to, and type that."
+            f"{shown} is a name. Orders are enforced by address, and names aren't looked up here: find out which "
+            "address the customer's device connects to, and type that."
         )
     return f"{shown} isn't an address. {_EXAMPLES} with an address in it."

@@ -59,7 +59,7 @@ def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING) -> byte
 
 def render_order(snapshot: Snapshot, now: int, view: PolicyView) -> bytes:
     """Return the page of one order."""
-    axis = timeline.axis([view], now, 7)
+    axis = timeline.axis([view], now, 7, far=timeline.FAR_ALONE)
     page: str = template("order.html").render(
         **_frame(snapshot, now),
         row=_row(view, axis, now),

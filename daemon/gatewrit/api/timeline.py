@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _DAY = 86400
 #: Dates further off than this are beyond the line's ends: an order until 2199 doesn't squeeze all others into a dot.
 _FAR = 400 * _DAY
+FAR_ALONE = 20 * 365 * _DAY
 #: Seconds on each side of now that are shown at least.
 _NEAR = _DAY // 2
 #: Distances between ticks in seconds; from a month on they fall on the first of a month.
@@ -46,10 +47,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One order on the line."""
+    """One order on the line; `label` has all its dates in words, those beyond the line's ends too."""
 
     stretches: Sequence[Stretch]
     marks: Sequence[Mark]
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,10 @@ class Axis:
         return min(100.0, max(0.0, 100 * (epoch - self.first) / (self.last - self.first)))
 
 
-def axis(views: Iterable[PolicyView], now: int, most: int, also: Iterable[int] = ()) -> Axis:
+def axis(views: Iterable[PolicyView], now: int, most: int, also: Iterable[int] = (), far: int = _FAR) -> Axis:
     """Return a line on which the orders' dates, and those in `also`, have room, with at most about `most` ticks."""
     dates = [epoch for view in views for epoch in _dates(view)] + list(also)
-    near = [epoch for epoch in dates if abs(epoch - now) <= _FAR]
+    near = [epoch for epoch in dates if abs(epoch - now) <= far]
     first, last = min([now - _NEAR, *near]), max([now + _NEAR, *near])
     margin = (last - first) // 20
     first, last = first - margin, last + margin
@@ -100,12 +102,11 @@ def line(view: PolicyView, axis: Axis, now: int, amended: Iterable[int] = ()) ->
     review = effective.review_by.epoch if effective.review_by else None
     named = [("issued", issued), ("start", start), ("end", until), ("review", review)]
     named += [("amended", each) for each in amended]
+    dated = [(kind, epoch, f"{kind} {_date(epoch)}") for kind, epoch in named if epoch is not None]
     marks = [
-        Mark(_percent(axis.at(epoch)), kind, f"{kind} {_date(epoch)}")
-        for kind, epoch in named
-        if epoch is not None and axis.first <= epoch <= axis.last
+        Mark(_percent(axis.at(epoch)), kind, label) for kind, epoch, label in dated if axis.first <= epoch <= axis.last
     ]
-    return Line(stretches, marks)
+    return Line(stretches, marks, ", ".join(label for _, _, label in dated))
 
 
 def _dates(view: PolicyView) -> list[int]:
