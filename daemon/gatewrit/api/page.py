@@ -22,6 +22,8 @@ from gatewrit.api.documents import instant, status_document
 from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gatewrit.engine.snapshot import PolicyView, Snapshot
     from gatewrit.policy.terms import Instant
 
@@ -52,6 +54,7 @@ class Moment:
 def render(snapshot: Snapshot, now: int) -> bytes:
     """Return the page as of `now`."""
     status = status_document(snapshot, now)
+    counts: Mapping[str, object] = status["policies"]
     views = sorted(snapshot.policies, key=lambda view: (_RANK[view.state], view.id))
     busy = snapshot.progress is not None or status["enforcement"] == "starting"
     page: str = _template().render(
@@ -61,7 +64,7 @@ def render(snapshot: Snapshot, now: int) -> bytes:
         clock=datetime.fromtimestamp(now, UTC).strftime("%H:%M:%S"),
         refresh=_REFRESH_BUSY if busy else _REFRESH,
         verdict=words.verdict(status),
-        counts=[(state, label, status["policies"][state]) for state, label in words.STATES.items()],
+        counts=[(state, label, counts[state]) for state, label in words.STATES.items()],
         progress=_progress(snapshot, now),
         ruleset=snapshot.ruleset,
         applied=_aged(snapshot.ruleset.applied_at, now),
