@@ -41,11 +41,15 @@ NEEDS: Mapping[str, Role | None] = {
     "/metrics": Role.STATUS,
     "/v1/status": Role.STATUS,
     "/v1/explain": Role.STATUS,
+    "/v1/events": Role.STATUS,
     "/": Role.DETAIL,
     "/orders/{id}": Role.DETAIL,
     "/lookup": Role.STATUS,
     "/v1/policies": Role.DETAIL,
     "/v1/policies/{id}": Role.DETAIL,
+    "/v1/policies/{id}/addresses": Role.DETAIL,
+    "/v1/policies/{id}/history": Role.DETAIL,
+    "/v1/history": Role.DETAIL,
 }
 
 
@@ -124,13 +128,12 @@ HIDDEN = "[address: for role detail]"
 
 def veiled(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot without the addresses that problems name, for who may not see lists of them."""
-    problems = tuple(
-        replace(each, message=_veil(each.message), action=_veil(each.action)) for each in snapshot.problems
-    )
+    problems = tuple(replace(each, message=veil(each.message), action=veil(each.action)) for each in snapshot.problems)
     return replace(snapshot, problems=problems)
 
 
-def _veil(text: str) -> str:
+def veil(text: str) -> str:
+    """Return a text without the addresses in it."""
     return _ADDRESS.sub(lambda match: HIDDEN if _is_address(match[0]) else match[0], text)
 
 

@@ -21,10 +21,12 @@ from gatewrit.engine.answer import Standing
 from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from gatewrit.api.timeline import Axis
     from gatewrit.engine.answer import Answer
+    from gatewrit.engine.events import Event
+    from gatewrit.engine.particulars import Particulars
     from gatewrit.engine.snapshot import PolicyView, Snapshot
 
 #: Problems shown; the rest is in the JSON.
@@ -35,8 +37,8 @@ _EVERYTHING = Listing()
 _ANSWER_TONES = {"reject": "bad", "drop": "bad", "observe": "busy", "pass": "good"}
 
 
-def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING) -> bytes:
-    """Return the page at `/` as of `now`, with the orders that are asked for."""
+def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING, events: Iterable[Event] = ()) -> bytes:
+    """Return the page at `/` as of `now`, with the orders that are asked for, and `events` newest first."""
     chosen = listings.choose(snapshot.policies, listing, now)
     axis = timeline.axis(chosen.views, now, 5)
     problems = sorted(snapshot.problems, key=lambda problem: (problem.severity, problem.since))[:PROBLEMS]
@@ -53,22 +55,40 @@ def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING) -> byte
         problems=[{"problem": problem, "since": moment(problem.since)} for problem in problems],
         problem_count=len(snapshot.problems),
         next_change=_moment(snapshot.next_change),
+        events=[(event, moment(event.at)) for event in events],
     )
     return page.encode("utf-8", "replace")
 
 
-def render_order(snapshot: Snapshot, now: int, view: PolicyView) -> bytes:
-    """Return the page of one order."""
-    axis = timeline.axis([view], now, 7, far=timeline.FAR_ALONE)
+def render_order(
+    snapshot: Snapshot,
+    now: int,
+    view: PolicyView,
+    particulars: Particulars | None = None,
+    history: Iterable[Event] | None = None,
+) -> bytes:
+    """Return the page of one order; `particulars` and `history` (newest first) are None where nobody can tell them."""
+    amended, lifted = _amendments(particulars, view)
+    axis = timeline.axis([view], now, 7, also=amended, far=timeline.FAR_ALONE)
     page: str = template("order.html").render(
         **_frame(snapshot, now),
-        row=_row(view, axis, now),
+        row={**_row(view, axis, now), "line": timeline.line(view, axis, now, amended, lifted)},
         view=view,
+        particulars=particulars,
+        revisions=[(each, moment(each.at)) for each in particulars.revisions] if particulars else [],
+        history=None if history is None else [(event, moment(event.at)) for event in history],
         axis=axis,
         issued=view.order.issued if view.order else None,
         received=moment_of(view.order.received) if view.order and view.order.received else None,
     )
     return page.encode("utf-8", "replace")
+
+
+def _amendments(particulars: Particulars | None, view: PolicyView) -> tuple[list[int], int | None]:
+    """Return when an order was amended, and when it was lifted by a revision, in epoch seconds."""
+    accepted = [] if particulars is None else list(particulars.revisions)
+    lifted = accepted[0].at if accepted and view.state is PolicyState.RESCINDED else None
+    return [each.at for each in accepted[:-1] if each.at != lifted], lifted
 
 
 def render_absent(snapshot: Snapshot, now: int, name: str) -> bytes:

@@ -10,43 +10,66 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gatewrit.api import listing, lookup, page, shown, wire
+from gatewrit.api import listing, lookup, page, query, shown, wire
 from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Turn
+from gatewrit.engine.particulars import UnknownPolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from gatewrit.api.http import Face
+    from gatewrit.api.face import Face
+    from gatewrit.engine.events import Event
+    from gatewrit.engine.particulars import Particulars
 
     Answering = Callable[[Face, web.Request], Awaitable[web.StreamResponse]]
+
+#: Events shown: of everything, and of one order; the rest is in `/v1/history`.
+EVENTS, HISTORY = 12, 50
 
 
 async def show_overview(face: Face, request: web.Request) -> web.Response:
     """Answer with the verdict, what needs attention, and the orders that are asked for."""
     try:
-        wanted = listing.read(_parameters(request, *listing.PARAMETERS))
+        wanted = listing.read(query.parameters(request, *listing.PARAMETERS))
     except listing.ListingError as error:
-        raise _bad(error.parameter, str(error)) from None
+        raise query.bad(error.parameter, str(error)) from None
     snapshot, now = face.source.snapshot(), face.now()
-    work = partial(page.render, snapshot, now, wanted)
-    return _html(await face.render(("page", now, wanted), snapshot, work))
+    recent = face.source.recent
+    events = (recent.after(recent.floor) or ())[-EVENTS:][::-1]
+    work = partial(page.render, snapshot, now, wanted, events)
+    return _html(await face.render(("page", now, wanted, recent.last), snapshot, work))
 
 
 async def show_order(face: Face, request: web.Request) -> web.Response:
     """Answer with one order, whole."""
-    _parameters(request)
+    query.parameters(request)
     name = request.match_info["id"]
     snapshot, now = face.source.snapshot(), face.now()
     index = bisect_left(snapshot.policies, name, key=attrgetter("id"))
     if index == len(snapshot.policies) or snapshot.policies[index].id != name:
         return _html(page.render_absent(snapshot, now, name), 404)
-    work = partial(page.render_order, snapshot, now, snapshot.policies[index])
-    return _html(await face.render(("order", now, name), snapshot, work))
+    last = face.source.recent.last
+    shown, history = await face.once(("closely", name, last), snapshot, partial(_closely, face, name))
+    return _html(page.render_order(snapshot, now, snapshot.policies[index], shown, history))
+
+
+async def _closely(face: Face, name: str) -> tuple[Particulars | None, tuple[Event, ...] | None]:
+    """Ask for what only the enforcer knows of an order; None for what it can't say, or if it is gone."""
+    archive = face.source.archive
+    try:
+        shown = await archive.particulars(name)
+    except (UnknownPolicyError, wire.RequestError):
+        shown = None
+    try:
+        return shown, (await archive.events(Turn(policy=name, limit=HISTORY))).events
+    except (NotKeptError, wire.RequestError):
+        return shown, None
 
 
 async def show_lookup(face: Face, request: web.Request) -> web.Response:
     """Answer what was typed into the look-up box. Neither that nor who asks is written down anywhere."""
-    typed = _parameters(request, "q").get("q", "")
+    typed = query.parameters(request, "q").get("q", "")
     snapshot, now = face.source.snapshot(), face.now()
     try:
         asked = lookup.read(typed)
@@ -71,7 +94,7 @@ async def show_lookup(face: Face, request: web.Request) -> web.Response:
 async def show_static(face: Face, request: web.Request) -> web.Response:
     """Answer with style or script; a browser keeps it, and asks whether it has changed."""
     del face
-    _parameters(request)
+    query.parameters(request)
     name = request.path.rpartition("/")[2]
     body, version = shown.static(name)
     response = web.Response(body=body, content_type=shown.STATIC[name], charset="utf-8")
@@ -85,7 +108,7 @@ async def show_static(face: Face, request: web.Request) -> web.Response:
 async def show_icon(face: Face, request: web.Request) -> web.Response:
     """Answer with the icon for a verdict."""
     del face
-    _parameters(request)
+    query.parameters(request)
     body = shown.icon(request.match_info["tone"])
     if body is None:
         raise web.HTTPNotFound
@@ -103,20 +126,3 @@ ROUTES: Mapping[str, Answering] = {
 
 def _html(body: bytes, status: int = 200) -> web.Response:
     return web.Response(status=status, body=body, content_type="text/html", charset="utf-8")
-
-
-def _parameters(request: web.Request, *known: str) -> dict[str, str]:
-    """Return the query's parameters; a misspelt one must not silently answer another question."""
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no parameters"
-            raise _bad(name[:64], f"unknown query parameter; this address {takes}")
-        if name in given:
-            raise _bad(name, f"{name} is given more than once")
-        given[name] = value
-    return given
-
-
-def _bad(parameter: str, detail: str) -> wire.RequestError:
-    return wire.RequestError(400, "bad_parameter", f"{detail[0].upper()}{detail[1:]}.", parameter=parameter)

@@ -24,7 +24,6 @@ _STEPS = (900, 3600, 3 * 3600, 6 * 3600, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY)
 _MONTHS = (1, 2, 3, 6, 12)
 #: Labels nearer to an end than this many percent would be cut off.
 _EDGE = 4.0
-_ENDED = {PolicyState.LAPSED, PolicyState.RESCINDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +83,36 @@ def axis(views: Iterable[PolicyView], now: int, most: int, also: Iterable[int] =
     return Axis(first, last, _percent(bare.at(now)), ticks)
 
 
-def line(view: PolicyView, axis: Axis, now: int, amended: Iterable[int] = ()) -> Line | None:
+def line(view: PolicyView, axis: Axis, now: int, amended: Iterable[int] = (), lifted: int | None = None) -> Line | None:
     """Return where an order stands on the line; None for one of which nothing could be read."""
     effective = view.effective
     if effective is None:
         return None
     start, until = effective.start.epoch, effective.until.epoch if effective.until else None
-    end = axis.last if until is None else until
-    ended = view.state in _ENDED
-    pieces = [("past", start, min(end, now)), ("future" if until is not None else "open", max(start, now), end)]
-    stretches = [
-        Stretch(_percent(axis.at(low)), _percent(axis.at(high) - axis.at(low)), kind)
-        for kind, low, high in pieces
-        if low < high and axis.at(low) < axis.at(high) and not (ended and kind != "past")
-    ]
     issued = _midnight(view.order.issued) if view.order else None
     review = effective.review_by.epoch if effective.review_by else None
-    named = [("issued", issued), ("start", start), ("end", until), ("review", review)]
+    named = [("issued", issued), ("start", start), ("end", until), ("review", review), ("lifted", lifted)]
     named += [("amended", each) for each in amended]
     dated = [(kind, epoch, f"{kind} {_date(epoch)}") for kind, epoch in named if epoch is not None]
     marks = [
         Mark(_percent(axis.at(epoch)), kind, label) for kind, epoch, label in dated if axis.first <= epoch <= axis.last
     ]
-    return Line(stretches, marks, ", ".join(label for _, _, label in dated))
+    return Line(_stretches(view, axis, now, lifted), marks, ", ".join(label for _, _, label in dated))
+
+
+def _stretches(view: PolicyView, axis: Axis, now: int, lifted: int | None) -> list[Stretch]:
+    """Return the times for which an order was, is or will be in force."""
+    if view.effective is None or (view.state is PolicyState.RESCINDED and lifted is None):
+        return []  # when it was lifted isn't known, and a bar up to now would say that it is in force
+    start, until = view.effective.start.epoch, view.effective.until
+    ends = [each for each in (lifted, None if until is None else until.epoch) if each is not None]
+    end = min(ends, default=axis.last)
+    pieces = [("past", start, min(end, now)), ("future" if ends else "open", max(start, now), end)]
+    return [
+        Stretch(_percent(axis.at(low)), _percent(axis.at(high) - axis.at(low)), kind)
+        for kind, low, high in pieces
+        if low < high and axis.at(low) < axis.at(high)
+    ]
 
 
 def _dates(view: PolicyView) -> list[int]:

@@ -21,6 +21,7 @@ from gatewrit.compile.rails import Carver
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, heap, status
+from gatewrit.engine.archive import Archive
 from gatewrit.engine.around import Around
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.drift import Drift
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.byhand import Done, Request
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.config import Config
+    from gatewrit.engine.events import Recent
     from gatewrit.engine.intake import Intake
     from gatewrit.engine.notify import Notifier
     from gatewrit.engine.reconcile import Pass
@@ -129,6 +131,8 @@ class Daemon:
         #: Called whenever there is a new snapshot; and who else has something to say in it.
         self.told: Callable[[], None] = lambda: None
         self.outside: Callable[[int], Sequence[status.Trouble]] = lambda _now: ()
+        self.chronicle.told = lambda: self.told()  # noqa: PLW0108 - whoever that is then
+        self.archive = Archive(config.state, lambda: self._standing)
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
@@ -142,6 +146,11 @@ class Daemon:
     async def explain(self, question: Question) -> Answer:
         """Say whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
         return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
+
+    @property
+    def recent(self) -> Recent:
+        """What happened lately."""
+        return self.chronicle.recent
 
     def want_reload(self) -> None:
         """Ask for everything to be read again, without waiting for it."""

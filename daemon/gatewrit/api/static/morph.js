@@ -11,6 +11,7 @@ export function morph(from, to) {
     return;
   }
   if (from.hasAttribute("data-keep") || from === document.activeElement) return;
+  if (from.nodeName === "DETAILS") to.open = from.open;
   for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
   for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
   children(from, to);
