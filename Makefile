@@ -38,8 +38,13 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh chromium ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
+.PHONY: screenshots
+screenshots: $(READY) nftables chromium ## README's pictures anew, taken by the browser tests
+	@mkdir -p docs/screenshots
+	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/browser -k fits
 
 .PHONY: soak
 soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
@@ -115,6 +120,11 @@ strace:
 .PHONY: openssh
 openssh:
 	$(call need,command -v ssh-keygen >/dev/null,openssh-client)
+
+# With fonts that have the letters of Urdu and Arabic.
+.PHONY: chromium
+chromium:
+	$(call need,command -v chromium >/dev/null,chromium fonts-dejavu-core)
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

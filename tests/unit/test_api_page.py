@@ -13,7 +13,18 @@ from gatewrit.api import lookup, page, shown
 from gatewrit.api.listing import Listing
 from gatewrit.engine.snapshot import Enforcement, PolicyState, PolicyView, Progress, Snapshot
 from gatewrit.policy.terms import Effective, Instant, Order
-from unit.api_samples import DEGRADED, IN_SYNC, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD_PROBLEM
+from unit.api_samples import (
+    ACCEPTED,
+    DEGRADED,
+    EVENTS,
+    IN_SYNC,
+    NOW,
+    PARTICULARS,
+    SCHEDULED,
+    SHUTDOWN,
+    STARTING,
+    UNREAD_PROBLEM,
+)
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -64,8 +75,20 @@ def read(snapshot: Snapshot, now: int = NOW, listing: Listing = Listing()) -> Re
     return Reader(page.render(snapshot, now, listing))
 
 
-def read_order(view: PolicyView, now: int = NOW) -> Reader:
-    return Reader(page.render_order(replace(DEGRADED, policies=(view,)), now, view))
+def read_order(view: PolicyView, now: int = NOW, text: str = "words") -> Reader:
+    """Read an order's page, on which everything but the view itself says `text`."""
+    blocked = replace(PARTICULARS.services[0], name=text, title=text, file=text)
+    particulars = replace(
+        PARTICULARS,
+        place=text,
+        services=(blocked,),
+        must_continue=(blocked,),
+        scope_gateways=(text,),
+        scope_interfaces=(text,),
+        allow_wide=text,
+    )
+    history = [replace(ACCEPTED, policy=text, message=text, kind=text)]
+    return Reader(page.render_order(replace(DEGRADED, policies=(view,)), now, view, particulars, history))
 
 
 def test_the_verdict_is_the_first_thing_said() -> None:
@@ -188,7 +211,7 @@ def test_hostile_text_stays_text(hostile: str) -> None:
         read(replace(DEGRADED, gateway=hostile, policies=(SHUTDOWN, SCHEDULED, view), problems=(problem,))),
         harmless,
     )
-    _stays_text(hostile, read_order(replace(view, effective=SHUTDOWN.effective)), harmless_order)
+    _stays_text(hostile, read_order(replace(view, effective=SHUTDOWN.effective), text=hostile), harmless_order)
 
 
 def wordy(text: str) -> Order:
@@ -259,3 +282,36 @@ def test_of_ten_thousand_policies_those_in_force_are_shown() -> None:
 def test_the_package_carries_its_templates() -> None:
     names = {item.name for item in resources.files("gatewrit.api").joinpath("static").iterdir()}
     assert names == set(shown.STATIC)
+
+
+def test_an_order_is_told_with_all_that_belongs_to_it() -> None:
+    text = Reader(page.render_order(IN_SYNC, NOW, SHUTDOWN, PARTICULARS, EVENTS)).text
+    for said in (
+        "BlackBerry Enterprise Service (SRP) blackberry-enterprise",
+        "tcp/3101 at 256 IPv4",
+        "206.51.26.0/24 2607:ffc0::/32",
+        "Excepted 206.51.26.33",
+        "Gateways core-*",
+        "revision 2 was accepted, active",
+        "revision 2 of bes-shutdown counts (before: 1)",
+    ):
+        assert said in text, said
+
+
+def test_what_nobody_can_tell_of_an_order_is_said() -> None:
+    text = Reader(page.render_order(IN_SYNC, NOW, SHUTDOWN)).text
+    assert "can't be shown: the daemon that enforces doesn't tell them now" in text
+    assert "The journal can't be read now" in text
+
+
+def test_what_happened_last_stands_on_the_page() -> None:
+    reader = Reader(page.render(IN_SYNC, NOW, events=EVENTS[::-1]))
+    assert "the daemon has started" in reader.text
+    assert "accepted revision 2 of bes-shutdown counts (before: 1) bes-shutdown" in reader.text
+
+
+def test_a_daemon_that_is_silent_makes_the_verdict_unknown() -> None:
+    silent = replace(UNREAD_PROBLEM, code="enforcer_silent", policy=None)
+    reader = read(replace(DEGRADED, problems=(silent,)))
+    assert "core-1: Unknown: the daemon that enforces isn't heard from" in reader.texts
+    assert reader.all("img")[0]["src"] == "/icon/unknown.svg"
