@@ -15,6 +15,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from browser.conftest import HOSTILE, URDU, serving
+from browser.showcase import gateway
 from gatewrit.engine.snapshot import Enforcement, PolicyState, Problem
 from gatewrit.policy.terms import Effective, Instant
 from unit.api_samples import IN_SYNC, SCHEDULED, SHUTDOWN, UNREAD, UNREAD_PROBLEM, Source
@@ -198,7 +199,6 @@ async def test_ten_thousand_orders_are_searched_sorted_and_paged(opener: Opener,
     async with serving(space, many(10_000)) as base, opener.window() as window:
         page = window.page
         sizes: list[int] = []
-        await page.route("**/*", lambda route: route.continue_())
         page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
         await window.open(base=base)
         rows = page.locator("tbody tr")
@@ -256,56 +256,60 @@ async def test_a_keyboard_is_enough(opener: Opener, daemon: Gateway) -> None:
 
 
 TROUBLE = Problem("kernel_refused", "error", "the kernel refused it: ENOBUFS", "See the daemon's log", 1451995000)
+GONE = replace(TROUBLE, code="enforcer_silent")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing(opener: Opener, daemon: Gateway, space: Namespace, scheme: str) -> None:
-    source = many(60)
-    held = replace(source.held, policies=tuple(sorted((*source.held.policies, SCHEDULED, UNREAD), key=lambda v: v.id)))
+    axe = Axe()
+    source = many(3)
+    held = replace(source.held, policies=(*source.held.policies[:3], SCHEDULED, UNREAD))
     async with serving(space, source) as base, opener.window(color_scheme=scheme) as window:
-        axe = Axe()
+        page = window.page
 
         async def judge() -> None:
-            results = await axe.run(window.page)
+            results = await axe.run(page)
             assert results.violations_count == 0, results.generate_report()
 
-        for path in (
-            "/",
-            "/orders/alpha",
-            "/orders/hostile",
-            "/orders/nonesuch",
-            "/lookup?q=203.0.113.9",
-            "/lookup?q=x",
-        ):
+        await window.open()
+        await page.get_by_label("Is it blocked?").fill("203.0.113.9")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#answer .say")).to_be_visible()
+        await judge()
+        for path in ("/orders/alpha", "/orders/nonesuch", "/lookup?q=x"):
             await window.open(path)
             await judge()
-        for verdict in Enforcement:
-            source.held = replace(held, enforcement=verdict, problems=(UNREAD_PROBLEM, TROUBLE))
+        for verdict, trouble in {
+            Enforcement.STARTING: UNREAD_PROBLEM,
+            Enforcement.DEGRADED: replace(UNREAD_PROBLEM, severity="warning"),
+            Enforcement.FAILED: TROUBLE,
+            Enforcement.DRIFTED: GONE,
+        }.items():
+            source.held = replace(held, enforcement=verdict, problems=(trouble,))
             await window.open(base=base)
             await judge()
-        await window.page.set_viewport_size({"width": 390, "height": 844})
+        await page.set_viewport_size({"width": 390, "height": 844})
         await judge()
-        assert await window.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.parametrize(
     ("name", "width", "height", "scheme"),
     [
-        ("overview", 1440, 900, "light"),
-        ("overview-dark", 1440, 900, "dark"),
+        ("desk", 1440, 900, "light"),
+        ("night", 1440, 900, "dark"),
         ("wall", 2560, 1440, "dark"),
         ("phone", 390, 844, "light"),
     ],
 )
 async def test_the_page_fits(  # noqa: PLR0917
-    opener: Opener, daemon: Gateway, name: str, width: int, height: int, scheme: str
+    opener: Opener, space: Namespace, name: str, width: int, height: int, scheme: str
 ) -> None:
     """Also takes the README's pictures, where `SCREENSHOTS` names a folder for them."""
-    async with opener.window(width=width, height=height, color_scheme=scheme) as window:
-        for path in ("/", "/orders/alpha"):
-            await window.open(path)
+    size = {"width": width, "height": height}
+    async with serving(space, gateway(now())) as base, opener.window(**size, color_scheme=scheme) as window:
+        for path, picture in {"/": name, "/orders/bes-shutdown": f"{name}-order"}.items():
+            await window.open(path, base)
             await expect(window.page.locator("#fresh")).to_contain_text("Live, as of")
             assert await window.page.evaluate("document.documentElement.scrollWidth") == width
             if folder := os.environ.get("SCREENSHOTS"):
-                picture = Path(folder) / f"{name}{'' if path == '/' else '-order'}.png"
-                await window.page.screenshot(path=picture)
+                await window.page.screenshot(path=Path(folder) / f"{picture}.png")

@@ -53,6 +53,7 @@ def test_what_an_answer_leaves_open_is_said() -> None:
         ("سایٹ.example", "is a name"),
         ("206.51.26", "isn't an address"),
         ("206.51.26.256", "isn't an address"),
+        ("206.51.26.1:http", "A port is a whole number"),
         ("206.51.26.1:", "A port is a whole number"),
         ("206.51.26.1:65536", "A port is a whole number"),
         ("https://206.51.26.1:99999", "isn't a URL that can be read"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 2000
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_WITH_PORT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]*)")
+_WITH_PORT = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[0-9.]+)):(?P<port>[^:]*)")
 _NAME = re.compile(r"(?=.*[^\W\d_])[\w-]+(?:\.[\w-]+)*\.?")
 #: What a browser connects to where the URL names no port.
 _PORTS = {"http": "80", "https": "443"}

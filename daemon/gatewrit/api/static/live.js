@@ -10,6 +10,8 @@ const PATIENCE = 8000; // ms for one answer
 const LOST = 15; // s without an answer after which nothing is vouched for any more
 const SOON = 150; // ms in which several events, or keystrokes, make one reading
 const root = document.documentElement;
+// An answer is of when it was asked for: there only the verdict and the clock go on.
+const answered = document.querySelector("main .told") !== null;
 let asking = null;
 let timer = 0;
 let marked = null;
@@ -26,7 +28,7 @@ async function renew() {
   asking?.abort();
   const mine = (asking = new AbortController());
   try {
-    const { page } = await fetched(location.pathname + location.search, mine.signal);
+    const { page } = await fetched(answered ? "/lookup" : location.pathname + location.search, mine.signal);
     if (page.documentElement.dataset.now === undefined) throw new Error("this isn't the daemon's page");
     take(page);
   } catch {
@@ -43,9 +45,9 @@ function take(page) {
   const tone = page.querySelector("link[rel=icon]").getAttribute("href");
   const icon = document.querySelector("link[rel=icon]");
   if (icon.getAttribute("href") !== tone) icon.setAttribute("href", tone);
-  document.title = page.title;
+  if (!answered) document.title = page.title;
   root.dataset.now = now;
-  for (const id of ["content", "fresh"]) morph(document.getElementById(id), page.getElementById(id));
+  for (const id of answered ? ["verdict", "fresh"] : ["content", "fresh"]) morph(document.getElementById(id), page.getElementById(id));
   root.classList.toggle("renewed");
   chart.read(now);
 }
@@ -101,8 +103,8 @@ function soon() {
 
 function listen() {
   const source = new EventSource("/v1/events");
-  // A break is mended by the browser itself, which asks for what came since the last id; what it missed is in the page.
-  source.addEventListener("open", soon);
+  // A break is mended by the browser itself, which asks for what came since the last id; each stream begins with the
+  // verdict, and so with a look at the page.
   for (const kind of ["policy", "enforcement", "problem", "drift"]) source.addEventListener(kind, soon);
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 4 * EVERY);
@@ -143,18 +145,25 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => {
   const form = event.target;
   event.preventDefault();
-  if (form.matches(".lookup") && document.getElementById("told")?.closest("main") == null) lookUp(asked(form));
+  if (form.matches(".lookup") && !answered) lookUp(asked(form));
   else if (form.matches(".filter")) go(asked(form));
   else location.assign(asked(form));
 });
 
+let lookUps = 0;
+
 async function lookUp(address) {
+  const mine = ++lookUps;
   const place = document.getElementById("answer");
   place.setAttribute("aria-busy", "true");
   try {
     const { page } = await fetched(address);
-    place.replaceChildren(document.importNode(page.getElementById("told"), true));
+    if (mine !== lookUps) return; // what was asked for later is what is waited for
+    const told = document.importNode(page.getElementById("told"), true);
+    told.querySelector("h1").remove();
+    place.replaceChildren(told);
   } catch {
+    if (mine !== lookUps) return;
     place.textContent = "Nobody can tell: the daemon doesn't answer. Ask on the gateway: gatewrit explain ADDRESS";
   }
   place.removeAttribute("aria-busy");
@@ -166,5 +175,5 @@ chart.read(Number(root.dataset.now));
 show();
 setInterval(show, 1000);
 listen();
-if (!document.querySelector("main .told")) timer = setTimeout(renew, EVERY);
+timer = setTimeout(renew, EVERY);
 document.addEventListener("visibilitychange", () => document.hidden || renew());
