@@ -127,7 +127,7 @@ def _view(  # noqa: PLR0917
     until = None if end is None else Instant(midnight + end * DAY, "", "Asia/Karachi", 18000)
     review = Instant(midnight - 3 * DAY, "") if end is None else None
     date = datetime.fromtimestamp(midnight + issued * DAY, UTC).strftime("%Y-%m-%d")
-    text = f"The services named in the schedule shall not be carried from the {begins.epoch // DAY}th day on."
+    text = "From the date given above, no operator shall carry the services named in the schedule."
     return replace(
         SHUTDOWN,
         id=name,
