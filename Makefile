@@ -38,7 +38,7 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh promtool ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: soak
@@ -115,6 +115,17 @@ strace:
 .PHONY: openssh
 openssh:
 	$(call need,command -v ssh-keygen >/dev/null,openssh-client)
+
+# Debian's prometheus has promtool in it, and would start a server that listens: so only that one file is taken out of it.
+.PHONY: promtool
+promtool: $(READY)
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { command -v apt-get >/dev/null && \
+		echo "Taking promtool out of Debian's prometheus" && rm -rf $(VENV)/prometheus && mkdir $(VENV)/prometheus && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && (cd $(VENV)/prometheus && apt-get download -qq -o APT::Sandbox::User=root prometheus) && \
+		dpkg-deb --fsys-tarfile $(VENV)/prometheus/*.deb | tar -xO ./usr/bin/promtool >$(BIN)/promtool.new && \
+		chmod +x $(BIN)/promtool.new && mv $(BIN)/promtool.new $(BIN)/promtool; rm -rf $(VENV)/prometheus; }
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || \
+		{ echo "This needs promtool, which comes with Prometheus: put it on the PATH, then make again." >&2; exit 1; }
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out
