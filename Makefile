@@ -64,6 +64,10 @@ TARGETS = $(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py)))
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
 
+.PHONY: bench-http
+bench-http: $(READY) ## what HTTP costs: requests a second, the first view of the page, 200 streams of events
+	@PYTHONPATH=tests $(BIN)/python bench/web.py $(if $(POLICIES),--policies $(POLICIES))
+
 .PHONY: bench
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
