@@ -34,6 +34,7 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *", re.A
 #: What each route needs. The page and the policies show what orders say in their own words (title, text, labels),
 #: in which lists of blocked addresses may stand; the rest shows counts, codes, and answers about one address.
 NEEDS: Mapping[str, Role | None] = {
+    "/openapi.json": None,
     "/livez": None,
     "/readyz": None,
     "/icon/{tone}.svg": None,

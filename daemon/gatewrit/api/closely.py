@@ -8,8 +8,8 @@ from gatewrit.api.documents import instant, policy_item, stated
 
 if TYPE_CHECKING:
     from gatewrit.api import shapes
-    from gatewrit.engine.events import Event, Page
-    from gatewrit.engine.particulars import Entries, Listed, Listing, Particulars, Revision, ServiceView, Sources
+    from gatewrit.engine.events import Event
+    from gatewrit.engine.particulars import Entries, Listed, Particulars, Revision, ServiceView, Sources
     from gatewrit.engine.snapshot import PolicyView
 
 
@@ -50,17 +50,8 @@ def _particulars(shown: Particulars) -> shapes.Particulars:
     }
 
 
-def history_document(page: Page, following: str | None) -> shapes.History:
-    """Return a page of what happened, newest first."""
-    return {"items": [event_document(each) for each in page.events], "next": following}
-
-
-def listing_document(listing: Listing, following: str | None) -> shapes.Listing:
-    """Return a part of what a policy names."""
-    return {"items": [_listed(each) for each in listing.entries], "total": listing.total, "next": following}
-
-
-def _listed(each: Listed) -> shapes.Listed:
+def listed(each: Listed) -> shapes.Listed:
+    """Return one entry of what a policy names."""
     return {"service": each.service, "prefix": each.prefix, "ports": list(each.ports), "place": each.place}
 
 

@@ -7,10 +7,8 @@ because IPv6 passes the 2^53 that JSON readers can count to.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections import Counter
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from gatewrit.engine.snapshot import PolicyState
@@ -78,20 +76,6 @@ def manifest_document(accepted: Accepted) -> shapes.Manifest:
         "accepted_at": stated(accepted.at),
         "signers": list(accepted.signers),
     }
-
-
-def policies_document(
-    snapshot: Snapshot, after: str | None = None, limit: int | None = None, state: PolicyState | None = None
-) -> shapes.Policies:
-    """Return `/v1/policies`: the items that follow the id `after`; `next` is the last one's id if more follow.
-
-    An id as the cursor, unlike an offset, neither skips nor repeats an item when policies come and go between pages.
-    """
-    start = 0 if after is None else bisect_right(snapshot.policies, after, key=attrgetter("id"))
-    views = [view for view in snapshot.policies[start:] if state is None or view.state is state]
-    page = views if limit is None else views[:limit]
-    more = len(page) < len(views)
-    return {"items": [policy_item(view) for view in page], "next": page[-1].id if more else None}
 
 
 def policy_item(view: PolicyView) -> shapes.Item:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiohttp import web
+from aiohttp import ETag, web
 
 from gatewrit.api.bucket import Bucket
+from gatewrit.api.paths import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -60,6 +63,38 @@ async def _work(function: Callable[[], T], *, large: bool) -> T:
     return await asyncio.to_thread(function) if large else function()
 
 
-def json_answer(body: bytes) -> web.Response:
-    """Return a JSON document as the answer."""
-    return web.Response(body=body + b"\n", content_type="application/json")
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer as it goes out, with its entity tag (RFC 9110, section 8.8.3) and the cursor of what follows."""
+
+    body: bytes
+    etag: str
+    following: str | None = None
+
+
+def rendered(body: bytes, following: str | None = None) -> Rendered:
+    """Return an answer with its tag."""
+    return Rendered(body, sha256(body).hexdigest()[:32], following)
+
+
+def conditional(request: web.Request, etag: ETag) -> web.Response | None:
+    """Return that nothing has changed, if the client has what this tag names."""
+    if all(tag.value not in {etag.value, "*"} for tag in request.if_none_match or ()):
+        return None
+    response = web.Response(status=304)
+    response.etag = etag
+    return response
+
+
+def answer(request: web.Request, made: Rendered, media_type: str = JSON) -> web.Response:
+    """Return a document as the answer, or that it hasn't changed."""
+    etag = ETag(made.etag)
+    response = conditional(request, etag)
+    if response is None:
+        charset = None if media_type == JSON else "utf-8"
+        response = web.Response(body=made.body, content_type=media_type, charset=charset)
+        response.etag = etag
+    if made.following is not None:
+        following = request.rel_url.update_query(cursor=made.following)
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return response

@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import ETag, web
 
-from gatewrit.api import documents, listen, metrics, pages, policies, query, wire
+from gatewrit.api import documents, listen, metrics, openapi, pages, policies, query, wire
 from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.door import Door, entrance, url
-from gatewrit.api.face import Face, json_answer
-from gatewrit.api.question import PARAMETERS, QuestionError, read_question
+from gatewrit.api.face import Face, answer, conditional, rendered
+from gatewrit.api.paths import JSON
+from gatewrit.api.question import QuestionError, read_question
 from gatewrit.api.stream import Streams
 from gatewrit.api.tokens import Role
 from gatewrit.engine.answer import NotKeptError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from gatewrit.engine.snapshot import Snapshot
 
 
+_ALIVE = b'{"alive": true}\n'
+
+
 def make_app(source: SnapshotSource, now: Callable[[], int], access: Access) -> web.Application:
     """Return the application; `now` gives the instant that is shown, in epoch seconds."""
     app = web.Application(middlewares=[wire.answer_errors, wire.check_request, access.check])
@@ -40,6 +44,7 @@ def make_app(source: SnapshotSource, now: Callable[[], int], access: Access) -> 
     face = Face(source, now, streams)
     for path, handler in {
         **pages.ROUTES,
+        "/openapi.json": describe,
         "/livez": livez,
         "/readyz": readyz,
         "/metrics": show_metrics,
@@ -62,7 +67,7 @@ async def livez(face: Face, request: web.Request) -> web.Response:
     if not face.source.alive():
         detail = "The enforcement loop doesn't turn, or its process is gone; what is in the kernel stays in force."
         raise wire.RequestError(503, "not_alive", detail)
-    return json_answer(documents.encode({"alive": True}))
+    return web.Response(body=_ALIVE, content_type=JSON)
 
 
 async def readyz(face: Face, request: web.Request) -> web.Response:
@@ -75,7 +80,7 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
     if not face.source.alive():
         detail = "The enforcing process isn't heard from; /v1/status has what it said last."
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
-    return json_answer(documents.encode({"ready": True, "enforcement": enforcement}))
+    return web.Response(body=documents.encode({"ready": True, "enforcement": enforcement}) + b"\n", content_type=JSON)
 
 
 async def show_metrics(face: Face, request: web.Request) -> web.Response:
@@ -92,33 +97,47 @@ async def show_status(face: Face, request: web.Request) -> web.Response:
     query.parameters(request)
     snapshot = face.source.snapshot()
     role = connection_of(request).role
-    head, tail = await face.render(("status", role), snapshot, partial(_status_parts, snapshot, role))
+    head, tail, tag = await face.render(("status", role), snapshot, partial(_status_parts, snapshot, role))
     now = f', "now": "{documents.instant(face.now())}", '.encode()
-    return json_answer(head + now + tail)
+    # Weak, since `now` isn't part of it: who has the rest knows all but what time it is.
+    etag = ETag(tag, is_weak=True)
+    response = conditional(request, etag)
+    if response is None:
+        response = web.Response(body=head + now + tail, content_type=JSON)
+        response.etag = etag
+    return response
 
 
-def _status_parts(snapshot: Snapshot, role: Role | None) -> tuple[bytes, bytes]:
+def _status_parts(snapshot: Snapshot, role: Role | None) -> tuple[bytes, bytes, str]:
     if role is not Role.DETAIL:
         snapshot = veiled(snapshot)
     head = documents.encode(documents.gateway_document(snapshot)).removesuffix(b"}")
-    return head, documents.encode(documents.standing_document(snapshot)).removeprefix(b"{")
+    tail = documents.encode(documents.standing_document(snapshot)).removeprefix(b"{") + b"\n"
+    return head, tail, rendered(head + tail).etag
 
 
 async def explain(face: Face, request: web.Request) -> web.Response:
     """Answer whether an address is blocked, and why. Neither the question nor who asks is written down anywhere."""
     try:
-        question = read_question(query.parameters(request, *PARAMETERS))
+        question = read_question(query.parameters(request))
     except QuestionError as error:
         raise query.bad(error.parameter, str(error)) from None
     wait = face.explanations.take(asyncio.get_running_loop().time())
     if wait:
         return wire.too_many(wait)
     try:
-        answer = await face.source.explain(question)
+        found = await face.source.explain(question)
     except NotKeptError as error:
         raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
-    document = await asyncio.to_thread(lambda: documents.encode(answer_document(answer)))
-    return json_answer(document)
+    document = await asyncio.to_thread(lambda: documents.encode(answer_document(found)))
+    return answer(request, rendered(document + b"\n"))
+
+
+async def describe(face: Face, request: web.Request) -> web.Response:
+    """Answer with what can be asked, and what is answered."""
+    del face
+    query.parameters(request)
+    return answer(request, rendered(openapi.description() + b"\n"))
 
 
 async def follow(face: Face, request: web.Request) -> web.StreamResponse:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING
 
 from gatewrit.api import wire
+from gatewrit.api.paths import CSV, JSON, LARGEST_PAGE, PAGE_SIZE, PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from aiohttp import web
 
-PAGE_SIZE = 100
-LARGEST_PAGE = 1000
 _NO_CURSOR = "cursor isn't one that an answer's `next` gave; leave it out to start over"
 
 
-def parameters(request: web.Request, *known: str) -> dict[str, str]:
-    """Return the query's parameters; a misspelt one must not silently answer another question."""
+def parameters(request: web.Request, *pages: str) -> dict[str, str]:
+    """Return the query's parameters; a misspelt one must not silently answer another question.
+
+    A path for programs says itself which it takes; `pages` are those of one for people.
+    """
+    resource = request.match_info.route.resource
+    path = PATHS.get(resource.canonical) if resource else None
+    known = path.takes if path else pages
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name not in known:
@@ -83,3 +89,16 @@ def read_one_of(given: dict[str, str], name: str, words: Collection[str]) -> str
     if name not in given or given[name] in words:
         return given.get(name)
     raise bad(name, f"{name} is one of {', '.join(words)}")
+
+
+def wants_csv(request: web.Request, given: dict[str, str]) -> bool:
+    """Read `format`, or else what `Accept` prefers; JSON where it doesn't say."""
+    named = read_one_of(given, "format", ("json", "csv"))
+    if named is not None:
+        return named == "csv"
+    liked: dict[str, float] = {}
+    for each in ",".join(request.headers.getall("Accept", [])).split(","):
+        kind, *rest = (part.strip().lower() for part in each.split(";"))
+        quality = next((part[2:] for part in rest if part.startswith("q=")), "1")
+        liked[kind] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality, re.ASCII) else 0.0
+    return liked.get(CSV, 0.0) > liked.get(JSON, 0.0)

@@ -6,13 +6,12 @@ count to. What is absent is null. Pydantic reads all this at run time, so nothin
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 Instant = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 Decimal = Annotated[str, Field(pattern=r"^[0-9]+$")]
-Whole = Annotated[int, Ge(0)]
+Whole = Annotated[int, Field(ge=0)]
 Severity = Literal["error", "warning"]
 Action = Literal["observe", "reject", "drop"]
 Direction = Literal["to", "from", "both"]

@@ -401,7 +401,8 @@ class Daemon:
         self._enforcer.want(compiled, digest)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = await asyncio.to_thread(self._recall.addresses, intake.policies, compiled.addresses)
-        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against)
+        desired = (compiled.segments[4], compiled.segments[6])
+        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against, desired=desired)
         return await self._enforce(cause)
 
     def _rendered(self, intake: Intake, now: int) -> tuple[Sequence[Policy], Compiled]:
