@@ -150,10 +150,11 @@ def subject_of(answer: Answer) -> str:
     """Return what was asked about."""
     question = answer.question
     name = question.protocol.upper() if question.protocol else ""
+    address = str(question.address) if question.length is None else f"{question.address}/{question.length}"
     if question.port is not None:
-        what = f"{name} port {question.port} of {question.address}".strip()
+        what = f"{name} port {question.port} of {address}".strip()
     else:
-        what = f"{name} of {question.address}" if name else str(question.address)
+        what = f"{name} of {address}" if name else address
     source = "" if question.source is None else f" for subscriber {question.source}"
     return what + source + ("" if question.interface is None else f" through {plain(question.interface)}")
 

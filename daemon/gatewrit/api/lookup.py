@@ -30,9 +30,9 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The questions to ask, with a sentence on what they leave open, None where they tell all."""
+    """The question to ask, with a sentence on what it leaves open, None where it asks for all that was typed."""
 
-    questions: tuple[Question, ...]
+    question: Question
     remark: str | None = None
 
 
@@ -48,8 +48,8 @@ def read(text: str) -> Lookup:
     if "/" in text:
         return _prefix(text)
     if match := _WITH_PORT.fullmatch(text):
-        return Lookup((_question(match["v6"] or match["v4"] or "", match["port"]),))
-    return Lookup((_question(text),))
+        return Lookup(_question(match["v6"] or match["v4"] or "", match["port"]))
+    return Lookup(_question(text))
 
 
 def _url(text: str, scheme: str) -> Lookup:
@@ -61,10 +61,8 @@ def _url(text: str, scheme: str) -> Lookup:
     chosen = _PORTS.get(scheme) if port is None else str(port)
     question = _question(host, chosen, "tcp" if scheme in _PORTS else None)
     if port is None and chosen is not None:
-        return Lookup(
-            (question,), f"Asked about TCP port {chosen}, where {scheme} goes; other ports may fare otherwise."
-        )
-    return Lookup((question,))
+        return Lookup(question, f"Asked about TCP port {chosen}, where {scheme} goes; other ports may fare otherwise.")
+    return Lookup(question)
 
 
 def _prefix(text: str) -> Lookup:
@@ -79,17 +77,15 @@ def _prefix(text: str) -> Lookup:
             most = 32 if isinstance(ip_address(address), IPv4Address) else 128
             raise UnreadableError(f"What follows / is a length from 0 to {most}, not “{length[:40]}”.") from None
         raise UnreadableError(f"{text} has bits beyond its length; is {network} meant, or {address} alone?") from None
-    first, last = str(network[0]), str(network[-1])
-    if first == last:
-        return Lookup((_question(first),))
-    return Lookup(
-        (_question(first), _question(last)),
-        f"Asked about the first and the last address of {network}; those between may fare otherwise.",
-    )
+    if network.num_addresses == 1:
+        return Lookup(_question(str(network[0])))
+    return Lookup(_question(str(network[0]), length=str(network.prefixlen)))
 
 
-def _question(address: str, port: str | None = None, protocol: str | None = None) -> Question:
-    given = {"address": address, "port": port, "protocol": protocol}
+def _question(
+    address: str, port: str | None = None, protocol: str | None = None, length: str | None = None
+) -> Question:
+    given = {"address": address, "port": port, "protocol": protocol, "length": length}
     try:
         return read_question({name: value for name, value in given.items() if value is not None})
     except QuestionError as error:

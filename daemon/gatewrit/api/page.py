@@ -21,7 +21,7 @@ from gatewrit.engine.answer import Standing
 from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from gatewrit.api.timeline import Axis
     from gatewrit.engine.answer import Answer
@@ -101,15 +101,15 @@ def render_lookup(  # noqa: PLR0913 - what was typed, and what came of it
     snapshot: Snapshot,
     now: int,
     typed: str,
-    answers: Sequence[Answer] = (),
+    answer: Answer | None = None,
     *,
     remark: str | None = None,
     wrong: str = "",
 ) -> bytes:
-    """Return the page of a look-up: its answers, or what is `wrong` with what was typed."""
+    """Return the page of a look-up: its answer, or what is `wrong` with what was typed."""
     page: str = template("lookup.html").render(
         **{**_frame(snapshot, now), "typed": typed[:200]},
-        answers=[_answer(each) for each in answers],
+        answer=None if answer is None else _answer(answer),
         remark=remark,
         wrong=wrong,
     )

@@ -75,19 +75,18 @@ async def show_lookup(face: Face, request: web.Request) -> web.Response:
         asked = lookup.read(typed)
     except lookup.UnreadableError as error:
         return _html(page.render_lookup(snapshot, now, typed, wrong=str(error)), 400)
-    answers = []
-    for question in asked.questions:
-        wait = face.explanations.take(asyncio.get_running_loop().time())
-        if wait:
-            told = f"Too many look-ups at once; ask again in {wait} s."
-            return _html(page.render_lookup(snapshot, now, typed, wrong=told), 429)
-        try:
-            answers.append(await face.source.explain(question))
-        except wire.RequestError as error:
-            return _html(page.render_lookup(snapshot, now, typed, wrong=error.detail), error.status)
-        except NotKeptError as error:  # pragma: no cover - only of questions about the past
-            return _html(page.render_lookup(snapshot, now, typed, wrong=f"Not kept: {error}."), 404)
-    work = partial(page.render_lookup, snapshot, now, typed, answers, remark=asked.remark)
+    wait = face.explanations.take(asyncio.get_running_loop().time())
+    if wait:
+        told = f"Too many look-ups at once; ask again in {wait} s."
+        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 429)
+    try:
+        answer = await face.source.explain(asked.question)
+    except wire.RequestError as error:
+        return _html(page.render_lookup(snapshot, now, typed, wrong=error.detail), error.status)
+    except NotKeptError as error:
+        told = f"Nobody can tell: {error}."
+        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 404)
+    work = partial(page.render_lookup, snapshot, now, typed, answer, remark=asked.remark)
     return _html(await asyncio.to_thread(work))
 
 
