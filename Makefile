@@ -38,8 +38,13 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh chromium promtool ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
+.PHONY: screenshots
+screenshots: $(READY) nftables chromium ## README's pictures anew, taken by the browser tests
+	@mkdir -p docs/screenshots
+	@SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/browser -k fits
 
 .PHONY: soak
 soak: $(READY) nftables ## made-up orders against real packets for SECONDS=600 on end
@@ -67,6 +72,10 @@ TARGETS = $(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py)))
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
+
+.PHONY: bench-http
+bench-http: $(READY) ## what HTTP costs: requests a second, the first view of the page, 200 streams of events
+	@PYTHONPATH=tests $(BIN)/python bench/web.py $(if $(POLICIES),--policies $(POLICIES))
 
 .PHONY: bench
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3
@@ -123,6 +132,22 @@ strace:
 .PHONY: openssh
 openssh:
 	$(call need,command -v ssh-keygen >/dev/null,openssh-client)
+
+# With fonts that have the letters of Urdu and Arabic.
+.PHONY: chromium
+chromium:
+	$(call need,command -v chromium >/dev/null,chromium fonts-dejavu-core)
+
+# Debian's prometheus has promtool in it, and would start a server that listens: so only that one file is taken out of it.
+.PHONY: promtool
+promtool: $(READY)
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { command -v apt-get >/dev/null && \
+		echo "Taking promtool out of Debian's prometheus" && rm -rf $(VENV)/prometheus && mkdir $(VENV)/prometheus && \
+		{ [ "$$(id -u)" != 0 ] || apt-get update -qq; } && (cd $(VENV)/prometheus && apt-get download -qq -o APT::Sandbox::User=root prometheus) && \
+		dpkg-deb --fsys-tarfile $(VENV)/prometheus/*.deb | tar -xO ./usr/bin/promtool >$(BIN)/promtool.new && \
+		chmod +x $(BIN)/promtool.new && mv $(BIN)/promtool.new $(BIN)/promtool; rm -rf $(VENV)/prometheus; }
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || \
+		{ echo "This needs promtool, which comes with Prometheus: put it on the PATH, then make again." >&2; exit 1; }
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

@@ -41,6 +41,8 @@ def pytest_runtest_makereport(
 
 #: What floods, and measures instants: one after the other, beside the unit tests.
 _REAL = {"fault", "kernel", "lab", "load", "service"}
+#: What shares a browser, and a daemon that it looks at.
+_BROWSER = "browser"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _REAL & {*item.path.relative_to(Path(__file__).parent).parts}:
             item.add_marker(pytest.mark.xdist_group("real"))
+        if _BROWSER in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(_BROWSER))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_the_server_has_no_privilege_and_can_be_mad_or_dead(gateway: Gateway) ->
     kinds = [str(each.readlink()).partition(":")[0] for each in Path(f"/proc/{pid}/fd").iterdir()]
     assert kinds.count("socket") <= 5, "those it listens on, its feed and its loop's own"
     limits = Path(f"/proc/{pid}/limits").read_text()
-    assert "Max open files            512" in limits
+    assert "Max open files            1024" in limits
     assert "GATEWRIT" not in Path(f"/proc/{pid}/environ").read_text()
     # The control socket lets root, the daemon's own user and the control group do things; this is nobody of these.
     with pytest.raises(PermissionError):

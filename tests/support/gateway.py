@@ -254,7 +254,7 @@ class Gateway:
 
     def get(self, path: str) -> tuple[int, Any]:
         """Ask over HTTP; gives the status and the body, JSON decoded."""
-        connection = _UnixHTTP(self.web)
+        connection = UnixHTTP(self.web)
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Host": "localhost"})
             response = connection.getresponse()
@@ -381,7 +381,9 @@ def policy(
     )
 
 
-class _UnixHTTP(http.client.HTTPConnection):
+class UnixHTTP(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=PATIENCE)
         self._path = path

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gatewrit.engine.answer import Answer, NotKeptError, Question, Verdict
+from gatewrit.engine.events import Event, Page, Recent, Topic, Turn
+from gatewrit.engine.particulars import (
+    EndpointView,
+    Entries,
+    Listed,
+    Listing,
+    Particulars,
+    Revision,
+    ServiceView,
+    Sources,
+    UnknownPolicyError,
+)
 from gatewrit.engine.snapshot import (
     Enforcement,
     Histogram,
@@ -16,6 +29,9 @@ from gatewrit.engine.snapshot import (
     observed,
 )
 from gatewrit.policy.terms import Effective, Instant, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: 2016-01-05T12:00:00Z
 NOW = 1451995200
@@ -126,12 +142,89 @@ IN_SYNC = Snapshot("core-1", "0.1.0", 1451900000, Enforcement.IN_SYNC, RULESET, 
 STARTING = Snapshot("core-1", "0.1.0", NOW, Enforcement.STARTING, RulesetView(0, None, None, None, 0, 0), (), ())
 
 
+ACCEPTED = Event(3, NOW - 60, Topic.POLICY, "accepted", "bes-shutdown", "revision 2 of bes-shutdown counts (before: 1)")
+WRONG = Event(5, NOW - 30, Topic.PROBLEM, "problem", "unread", "bad_port: 203.0.113.9 isn't a port")
+EVENTS = (
+    Event(2, NOW - 90, Topic.ENFORCEMENT, "started", None, "the daemon has started"),
+    ACCEPTED,
+    WRONG,
+)
+
+PARTICULARS = Particulars(
+    id="bes-shutdown",
+    revision=2,
+    place="policies/bes-shutdown.yaml:1:1",
+    sha256="ab" * 32,
+    services=(
+        ServiceView(
+            "blackberry-enterprise",
+            "BlackBerry Enterprise Service (SRP)",
+            "cd" * 32,
+            "policies/services/blackberry-enterprise.yaml",
+            (EndpointView(Entries(("206.51.26.0/24", "2607:ffc0::/32"), 2, 256, 2**96), ("tcp/3101",)),),
+        ),
+    ),
+    must_continue=(),
+    except_prefixes=Entries(("206.51.26.33",), 1, 1, 0),
+    except_sources=Sources(256, 0),
+    scope_gateways=("core-*",),
+    scope_interfaces=None,
+    scope_sources=None,
+    allow_wide=None,
+    suspended_until=None,
+    revisions=(Revision(3, 2, NOW - 60, "active"),),
+)
+
+LISTING = (
+    Listed("blackberry-enterprise", "206.51.26.0/24", ("tcp/3101",), "policies/services/blackberry-enterprise.yaml:4"),
+    Listed("blackberry-enterprise", "2607:ffc0::/32", ("tcp/3101",), "policies/services/blackberry-enterprise.yaml:4"),
+)
+
+
+class Archive:
+    """A journal of a few rows, and one policy."""
+
+    def __init__(self) -> None:
+        self.rows = EVENTS
+        self.asked = 0
+
+    async def events(self, turn: Turn) -> Page:
+        self.asked += 1
+        found = [
+            each
+            for each in self.rows
+            if turn.policy in {None, each.policy}
+            and turn.topic in {None, each.topic}
+            and (turn.before is None or each.id < turn.before)
+            and (turn.after is None or each.id > turn.after)
+        ]
+        chosen = found if turn.after is not None else found[::-1]
+        return Page(tuple(chosen[: turn.limit]), len(chosen) > turn.limit, 1, self.rows[-1].id)
+
+    async def particulars(self, name: str) -> Particulars:
+        if name != PARTICULARS.id:
+            raise UnknownPolicyError(name)
+        return PARTICULARS
+
+    async def listing(self, name: str, start: int, limit: int) -> Listing:
+        if name != PARTICULARS.id:
+            raise UnknownPolicyError(name)
+        return Listing(LISTING[start : start + limit], len(LISTING), "ef" * 32)
+
+
+def _nobody() -> None:
+    pass
+
+
 @dataclass
 class Source:
     """A daemon that knows one snapshot."""
 
     held: Snapshot
     living: bool = True
+    recent: Recent = field(default_factory=lambda: Recent(1, EVENTS))
+    archive: Archive = field(default_factory=Archive)
+    told: Callable[[], None] = _nobody
 
     def snapshot(self) -> Snapshot:
         return self.held

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from gatewrit.api.documents import encode, instant, policies_document, policy_item, status_document
+from gatewrit.api.documents import encode, instant, policy_item, status_document
 from gatewrit.engine.snapshot import Accepted, Histogram, PolicyState, Progress, observed
-from unit.api_samples import DEGRADED, NOW, SCHEDULED, SHUTDOWN, STARTING, UNREAD
+from unit.api_samples import DEGRADED, NOW, SHUTDOWN, STARTING, UNREAD
 
 SHUTDOWN_ITEM = {
     "id": "bes-shutdown",
@@ -150,35 +150,6 @@ def test_every_state_is_counted() -> None:
     views = tuple(replace(SHUTDOWN, id=state.value, state=state) for state in PolicyState)
     counts = status_document(replace(DEGRADED, policies=views), NOW)["policies"]
     assert counts == dict.fromkeys(PolicyState, 1)
-
-
-def test_pages_follow_each_other_without_gap_or_repetition() -> None:
-    views = tuple(replace(SHUTDOWN, id=f"p{number:03}") for number in range(7))
-    snapshot = replace(DEGRADED, policies=views)
-    seen: list[str] = []
-    after = None
-    while True:
-        document = policies_document(snapshot, after, 3)
-        seen += [item["id"] for item in document["items"]]
-        after = document["next"]
-        if after is None:
-            break
-    assert seen == [view.id for view in views]
-
-
-def test_a_page_that_is_just_full_has_no_successor() -> None:
-    assert policies_document(DEGRADED, None, 3)["next"] is None
-    assert policies_document(DEGRADED, None, 2)["next"] == "court-118"
-
-
-def test_the_next_page_survives_that_its_cursor_s_policy_is_gone() -> None:
-    snapshot = replace(DEGRADED, policies=(SHUTDOWN, UNREAD))
-    assert [item["id"] for item in policies_document(snapshot, "court-118", 2)["items"]] == ["unread"]
-
-
-def test_a_state_can_be_asked_for() -> None:
-    document = policies_document(DEGRADED, state=PolicyState.SCHEDULED)
-    assert document == {"items": [policy_item(SCHEDULED)], "next": None}
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,14 @@ from gatewrit.api.access import Access, Keys
 from gatewrit.api.codec import Material, MessageError, Splitter, pack
 from gatewrit.api.feed import Feed
 from gatewrit.api.question import parameters_of, read_question
-from gatewrit.api.remote import GONE, Remote
+from gatewrit.api.remote import Remote
 from gatewrit.api.wire import RequestError
+from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Recent, Topic, Turn
+from gatewrit.engine.particulars import UnknownPolicyError
 from gatewrit.engine.snapshot import Enforcement
-from unit.api_samples import DEGRADED, IN_SYNC, SHUTDOWN, STARTING, Source
+from unit.api_samples import DEGRADED, EVENTS, IN_SYNC, PARTICULARS, SHUTDOWN, STARTING, Source
 from unit.test_api_access import TOKENS, pem
 
 if TYPE_CHECKING:
@@ -101,6 +104,41 @@ async def test_what_changes_is_seen_and_questions_are_answered() -> None:
         assert access.keys.tokens == ()
 
 
+async def test_what_happens_is_told_and_the_archive_is_asked() -> None:
+    source = Source(IN_SYNC)
+    async with fed(source) as (told, here, _):
+        await eventually(lambda: here.recent.last == 5)
+        assert (here.recent.floor, here.recent.after(1)) == (1, EVENTS)
+        heard: list[int] = []
+        here.told = lambda: heard.append(here.recent.last)
+        more = replace(EVENTS[0], id=9)
+        source.recent.add([more])
+        told.changed()
+        await eventually(lambda: heard == [9])
+        assert here.recent.after(5) == (more,)
+        archive = here.archive
+        assert await archive.particulars("bes-shutdown") == PARTICULARS
+        assert await archive.listing("bes-shutdown", 1, 5) == await source.archive.listing("bes-shutdown", 1, 5)
+        for turn in (Turn(), Turn("bes-shutdown"), Turn(after=2, limit=1), Turn(topic=Topic.PROBLEM, before=9)):
+            assert await archive.events(turn) == await source.archive.events(turn)
+        with pytest.raises(UnknownPolicyError):
+            await archive.particulars("../etc")
+
+
+def test_an_enforcer_that_was_started_anew_tells_some_of_it_again() -> None:
+    def ids(recent: Recent) -> tuple[int, list[int]]:
+        return recent.floor, [each.id for each in recent.after(recent.floor) or ()]
+
+    def told(after: int, *numbers: int) -> codec.Happened:
+        return codec.Happened(after, tuple(replace(EVENTS[0], id=number) for number in numbers))
+
+    before = remote._followed(Recent(), told(3, 4, 6))
+    assert ids(before) == (3, [4, 6])
+    assert ids(remote._followed(before, told(2, 3, 4, 6, 7))) == (3, [4, 6, 7])
+    assert ids(remote._followed(before, told(9, 10))) == (9, [10]), "something between wasn't told"
+    assert ids(remote._followed(before, told(0, 1, 2))) == (0, [1, 2]), "another journal"
+
+
 async def test_whoever_is_silent_is_said_to_be_and_what_it_said_last_is_marked() -> None:
     source = Source(IN_SYNC)
     async with fed(source) as (told, here, _):
@@ -109,7 +147,7 @@ async def test_whoever_is_silent_is_said_to_be_and_what_it_said_last_is_marked()
         assert not here.alive()
         shown = here.snapshot()
         assert shown.enforcement is Enforcement.DEGRADED
-        assert (shown.problems[0].code, shown.problems[0].severity) == (GONE, "error")
+        assert (shown.problems[0].code, shown.problems[0].severity) == (SILENT, "error")
         assert "0 s old" in shown.problems[0].message
         assert shown.policies == IN_SYNC.policies
         with pytest.raises(RequestError) as refused:
@@ -177,6 +215,12 @@ HOSTILE = [
     question(b"[" * 4000),
     question(b'{"number": 1}'),
     question(b'{"number": 1, "parameters": {"address": 5}}'),
+    question(b'{"number": 1, "turn": {"limit": 1001}}'),
+    question(b'{"number": 1, "turn": {"limit": 0}}'),
+    question(b'{"number": 1, "turn": {"before": 9223372036854775808}}'),
+    question(b'{"number": 1, "turn": {"after": -1}}'),
+    question(b'{"number": 1, "stretch": {"policy": "x", "start": -1, "limit": 1}}'),
+    question(b'{"number": 1, "stretch": {"policy": "x", "start": 0, "limit": 100000}}'),
     question(b'{"number": 1, "parameters": {}}'),
     question(b'{"number": 1, "parameters": {"address": "nonsense"}}'),
     question(b'{"number": 1, "parameters": {"address": "192.0.2.1", "port": "99999"}}'),

@@ -72,6 +72,27 @@ def test_the_rest_is_there(samples: Samples) -> None:
     assert build["version"] == "0.1.0"
 
 
+def test_segments_are_those_that_are_wanted_and_those_that_are_there() -> None:
+    samples = scraped(replace(DEGRADED, desired=(14, 3)))
+    assert value(samples, "gatewrit_segments", family="ipv4", state="desired") == 14
+    assert value(samples, "gatewrit_segments", family="ipv4", state="installed") == 13
+    assert value(samples, "gatewrit_segments", family="ipv6", state="installed") == 3
+    assert value(scraped(DEGRADED), "gatewrit_segments", family="ipv4", state="desired") is None
+
+
+def test_a_policy_s_end_review_and_size(samples: Samples) -> None:
+    assert value(samples, "gatewrit_policy_until_timestamp_seconds", policy="bes-shutdown") == 1483124400
+    assert value(samples, "gatewrit_policy_until_timestamp_seconds", policy="court-118") is None
+    assert value(samples, "gatewrit_policy_review_timestamp_seconds", policy="court-118") == NOW + 86400
+    assert value(samples, "gatewrit_policy_addresses", policy="bes-shutdown", family="ipv6") == 3 * 2**96
+    assert value(samples, "gatewrit_policy_addresses", policy="unread", family="ipv4") is None
+
+
+def test_there_are_a_few_series_for_each_policy_however_many_addresses_it_has(samples: Samples) -> None:
+    several = scraped(replace(DEGRADED, policies=tuple(replace(SHUTDOWN, id=f"p{n}") for n in range(10))))
+    assert len(several) - len(scraped(replace(DEGRADED, policies=()))) == 10 * 13
+
+
 def test_durations_are_a_histogram(samples: Samples) -> None:
     bucket = "gatewrit_apply_duration_seconds_bucket"
     assert value(samples, bucket, le="0.025") == 0
@@ -101,16 +122,23 @@ def test_openmetrics_on_request() -> None:
     assert media_type.startswith("application/openmetrics-text")
     names = {family.name for family in parse_openmetrics(body.decode())}
     assert names == {
+        "gatewrit_applied_timestamp_seconds",
         "gatewrit_apply_duration_seconds",
         "gatewrit_build",
         "gatewrit_drift",
         "gatewrit_enforcement",
         "gatewrit_manifest_serial",
         "gatewrit_next_change_timestamp_seconds",
+        "gatewrit_policy_addresses",
         "gatewrit_policy_bytes",
         "gatewrit_policy_packets",
+        "gatewrit_policy_review_timestamp_seconds",
         "gatewrit_policy_state",
+        "gatewrit_policy_until_timestamp_seconds",
         "gatewrit_problems",
+        "gatewrit_ruleset_generation",
+        "gatewrit_segments",
+        "gatewrit_start_timestamp_seconds",
         "gatewrit_verified_timestamp_seconds",
     }
 

@@ -28,7 +28,7 @@ MAY = {
     "__main__": {"cli"},
 }
 #: Of the engine, the API sees what it is shown, and nothing else.
-API_SEES = {"gatewrit.engine.answer", "gatewrit.engine.snapshot"}
+API_SEES = {f"gatewrit.engine.{name}" for name in ("answer", "events", "particulars", "snapshot")}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-from gatewrit.api import tokens, wire
+from gatewrit.api import shown, tokens, wire
 from gatewrit.api.tokens import Role
 
 if TYPE_CHECKING:
@@ -34,16 +34,23 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *", re.A
 #: What each route needs. The page and the policies show what orders say in their own words (title, text, labels),
 #: in which lists of blocked addresses may stand; the rest shows counts, codes, and answers about one address.
 NEEDS: Mapping[str, Role | None] = {
+    "/openapi.json": None,
     "/livez": None,
     "/readyz": None,
-    "/page.css": None,
     "/icon/{tone}.svg": None,
+    **dict.fromkeys([f"/{name}" for name in shown.STATIC]),
     "/metrics": Role.STATUS,
     "/v1/status": Role.STATUS,
     "/v1/explain": Role.STATUS,
+    "/v1/events": Role.STATUS,
     "/": Role.DETAIL,
+    "/orders/{id}": Role.DETAIL,
+    "/lookup": Role.STATUS,
     "/v1/policies": Role.DETAIL,
     "/v1/policies/{id}": Role.DETAIL,
+    "/v1/policies/{id}/addresses": Role.DETAIL,
+    "/v1/policies/{id}/history": Role.DETAIL,
+    "/v1/history": Role.DETAIL,
 }
 
 
@@ -122,13 +129,12 @@ HIDDEN = "[address: for role detail]"
 
 def veiled(snapshot: Snapshot) -> Snapshot:
     """Return the snapshot without the addresses that problems name, for who may not see lists of them."""
-    problems = tuple(
-        replace(each, message=_veil(each.message), action=_veil(each.action)) for each in snapshot.problems
-    )
+    problems = tuple(replace(each, message=veil(each.message), action=veil(each.action)) for each in snapshot.problems)
     return replace(snapshot, problems=problems)
 
 
-def _veil(text: str) -> str:
+def veil(text: str) -> str:
+    """Return a text without the addresses in it."""
     return _ADDRESS.sub(lambda match: HIDDEN if _is_address(match[0]) else match[0], text)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from gatewrit.api.documents import instant
+from gatewrit.api.documents import instant, stated
 from gatewrit.api.words import plain
 from gatewrit.engine.answer import Standing, Verdict
 from gatewrit.engine.snapshot import Enforcement
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from gatewrit.api.documents import Document
+    from gatewrit.api import shapes
     from gatewrit.engine.answer import Answer, Reason
     from gatewrit.policy.terms import Instant
 
@@ -25,7 +25,7 @@ _BLOCKS = frozenset({Verdict.REJECT, Verdict.DROP})
 _DONE = {Verdict.REJECT: "rejected", Verdict.DROP: "dropped"}
 
 
-def answer_document(answer: Answer) -> Document:
+def answer_document(answer: Answer) -> shapes.Explanation:
     """Return `/v1/explain`: `policies` are those that act on what was asked about, or would but for an exception."""
     question = answer.question
     told = [each for each in answer.reasons if each.standing in {Standing.ACTS, Standing.EXCEPTED}]
@@ -33,7 +33,7 @@ def answer_document(answer: Answer) -> Document:
         "address": str(question.address),
         "protocol": question.protocol,
         "port": question.port,
-        "at": instant(answer.at),
+        "at": stated(answer.at),
         "blocked": answer.blocked,
         "partly": answer.partly,
         "verdict": answer.verdict.value,
@@ -42,7 +42,7 @@ def answer_document(answer: Answer) -> Document:
     }
 
 
-def _policy(reason: Reason) -> Document:
+def _policy(reason: Reason) -> shapes.Reason:
     return {
         "id": reason.id,
         "revision": reason.revision,
@@ -150,10 +150,11 @@ def subject_of(answer: Answer) -> str:
     """Return what was asked about."""
     question = answer.question
     name = question.protocol.upper() if question.protocol else ""
+    address = str(question.address) if question.length is None else f"{question.address}/{question.length}"
     if question.port is not None:
-        what = f"{name} port {question.port} of {question.address}".strip()
+        what = f"{name} port {question.port} of {address}".strip()
     else:
-        what = f"{name} of {question.address}" if name else str(question.address)
+        what = f"{name} of {address}" if name else address
     source = "" if question.source is None else f" for subscriber {question.source}"
     return what + source + ("" if question.interface is None else f" through {plain(question.interface)}")
 

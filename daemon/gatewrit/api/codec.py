@@ -7,8 +7,9 @@ A message is a letter, a length of four octets in network order, and that many o
 | S | enforcer | the whole snapshot, whenever it has changed |
 | T | enforcer | every two seconds: whether its loops turn |
 | K | enforcer | the keys: certificate, its key, the text of the tokens file |
+| E | enforcer | what happened, as the journal has it, after what was told before |
 | A | enforcer | the answer to the question of that number |
-| Q | server | a question about an address, with a number |
+| Q | server | a question with a number: about an address, a policy, or what happened |
 
 The server can ask nothing else, and nothing that changes anything.
 """
@@ -27,6 +28,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from gatewrit.engine import answer as answers
+from gatewrit.engine import events as happenings
+from gatewrit.engine import particulars as details
 from gatewrit.engine import snapshot as snapshots
 from gatewrit.policy import terms
 
@@ -38,7 +41,7 @@ _HEAD = struct.Struct("!cI")
 LARGEST_QUESTION = 4096
 #: The longest message from the enforcer. 10,000 policies make 12 MB.
 LARGEST = 128 * 2**20
-SNAPSHOT, TICK, KEYS, ANSWER, QUESTION = b"S", b"T", b"K", b"A", b"Q"
+SNAPSHOT, TICK, KEYS, EVENTS, ANSWER, QUESTION = b"S", b"T", b"K", b"E", b"A", b"Q"
 #: Seconds between two ticks.
 TICK_EVERY = 2.0
 
@@ -48,11 +51,23 @@ class MessageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some entries of what a policy names, from the `start`th on."""
+
+    policy: str
+    start: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """A question as the server puts it: the parameters of `/v1/explain`, to be read by who answers."""
+    """A question as the server puts it: the parameters of `/v1/explain`, a policy, a part of its list, or events."""
 
     number: int
-    parameters: dict[str, str]
+    parameters: dict[str, str] | None = None
+    policy: str | None = None
+    stretch: Stretch | None = None
+    turn: happenings.Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,19 @@ class Told:
 
     number: int
     answer: answers.Answer | None = None
+    particulars: details.Particulars | None = None
+    listing: details.Listing | None = None
+    page: happenings.Page | None = None
     not_kept: str | None = None
+    unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """All events after the id `after`, in order."""
+
+    after: int
+    events: tuple[happenings.Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +125,7 @@ _TYPES: Mapping[bytes, type] = {
     SNAPSHOT: snapshots.Snapshot,
     TICK: Tick,
     KEYS: Material,
+    EVENTS: Happened,
     ANSWER: Told,
     QUESTION: Ask,
 }
@@ -107,7 +135,7 @@ _TYPES: Mapping[bytes, type] = {
 def _adapter(kind: bytes) -> TypeAdapter[object]:
     """Make what reads and writes a type. Our values name what others import for type checks only: here it is needed."""
     adapter: TypeAdapter[object] = TypeAdapter(_TYPES[kind])
-    names = {**vars(terms), **vars(snapshots), **vars(answers), "Mapping": Mapping}
+    names = {**vars(terms), **vars(snapshots), **vars(answers), **vars(happenings), **vars(details), "Mapping": Mapping}
     adapter.rebuild(force=True, _types_namespace=names)
     return adapter
 

@@ -7,27 +7,27 @@ because IPv6 passes the 2^53 that JSON readers can count to.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from collections import Counter
 from datetime import UTC, datetime
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gatewrit.api import shapes
     from gatewrit.engine.snapshot import Accepted, PolicyView, Problem, Progress, RulesetView, Snapshot
     from gatewrit.policy.terms import Effective, Instant, Order
-
-#: A JSON object; its fields are pinned by tests written from the contract.
-Document = dict[str, Any]
 
 
 def instant(epoch: int | None) -> str | None:
     """Return an instant as RFC 3339 in UTC, None for one that hasn't come about."""
-    if epoch is None:
-        return None
+    return None if epoch is None else stated(epoch)
+
+
+def stated(epoch: int) -> str:
+    """Return an instant as RFC 3339 in UTC."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -36,69 +36,49 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
-def status_document(snapshot: Snapshot, now: int) -> Document:
+def status_document(snapshot: Snapshot, now: int) -> shapes.Status:
     """Return `/v1/status`: the verdict, the ruleset, how many policies are in which state, every problem."""
-    return {**gateway_document(snapshot), "now": instant(now), **standing_document(snapshot)}
+    return {**gateway_document(snapshot), "now": stated(now), **standing_document(snapshot)}
 
 
-def gateway_document(snapshot: Snapshot) -> Document:
+def gateway_document(snapshot: Snapshot) -> shapes.Gateway:
     """Return the part of the status that stands before `now`: who speaks."""
     return {"gateway": snapshot.gateway, "version": snapshot.version}
 
 
-def standing_document(snapshot: Snapshot) -> Document:
+def standing_document(snapshot: Snapshot) -> shapes.Standings:
     """Return the part of the status that only a new snapshot can change."""
-    counts = {state.value: 0 for state in _COUNTED}
-    for view in snapshot.policies:
-        counts[view.state.value] += 1
+    counts = Counter(view.state for view in snapshot.policies)
     return {
         "enforcement": snapshot.enforcement.value,
         "ruleset": _ruleset(snapshot.ruleset),
-        "policies": counts,
+        "policies": {
+            "in_force": counts[PolicyState.IN_FORCE],
+            "scheduled": counts[PolicyState.SCHEDULED],
+            "suspended": counts[PolicyState.SUSPENDED],
+            "lapsed": counts[PolicyState.LAPSED],
+            "rescinded": counts[PolicyState.RESCINDED],
+            "rejected": counts[PolicyState.REJECTED],
+            "out_of_scope": counts[PolicyState.OUT_OF_SCOPE],
+        },
         "problems": [problem_document(problem) for problem in snapshot.problems],
         "progress": None if snapshot.progress is None else progress_document(snapshot.progress),
         "manifest": None if snapshot.manifest is None else manifest_document(snapshot.manifest),
     }
 
 
-def manifest_document(accepted: Accepted) -> Document:
+def manifest_document(accepted: Accepted) -> shapes.Manifest:
     """Return what was signed, and by whom, of the policies that count."""
     return {
         "serial": accepted.serial,
         "digest": accepted.digest,
-        "made": instant(accepted.made),
-        "accepted_at": instant(accepted.at),
+        "made": stated(accepted.made),
+        "accepted_at": stated(accepted.at),
         "signers": list(accepted.signers),
     }
 
 
-#: The states in the order in which the contract lists their counts.
-_COUNTED = (
-    PolicyState.IN_FORCE,
-    PolicyState.SCHEDULED,
-    PolicyState.SUSPENDED,
-    PolicyState.LAPSED,
-    PolicyState.RESCINDED,
-    PolicyState.REJECTED,
-    PolicyState.OUT_OF_SCOPE,
-)
-
-
-def policies_document(
-    snapshot: Snapshot, after: str | None = None, limit: int | None = None, state: PolicyState | None = None
-) -> Document:
-    """Return `/v1/policies`: the items that follow the id `after`; `next` is the last one's id if more follow.
-
-    An id as the cursor, unlike an offset, neither skips nor repeats an item when policies come and go between pages.
-    """
-    start = 0 if after is None else bisect_right(snapshot.policies, after, key=attrgetter("id"))
-    views = [view for view in snapshot.policies[start:] if state is None or view.state is state]
-    page = views if limit is None else views[:limit]
-    more = len(page) < len(views)
-    return {"items": [policy_item(view) for view in page], "next": page[-1].id if more else None}
-
-
-def policy_item(view: PolicyView) -> Document:
+def policy_item(view: PolicyView) -> shapes.Item:
     """Return `/v1/policies/{id}`, which is also one item of the list."""
     return {
         "id": view.id,
@@ -107,8 +87,8 @@ def policy_item(view: PolicyView) -> Document:
         "order": None if view.order is None else _order(view.order),
         "effective": None if view.effective is None else _effective(view.effective),
         "state": view.state.value,
-        "action": view.action,
-        "direction": view.direction,
+        "action": cast("shapes.Action | None", view.action),
+        "direction": cast("shapes.Direction | None", view.direction),
         "services": list(view.services),
         "counters": {"packets": view.packets, "bytes": view.bytes},
         "addresses": {"ipv4": str(view.addresses_ipv4), "ipv6": str(view.addresses_ipv6)},
@@ -118,7 +98,7 @@ def policy_item(view: PolicyView) -> Document:
     }
 
 
-def problem_document(problem: Problem) -> Document:
+def problem_document(problem: Problem) -> shapes.Problem:
     """Return one problem with what to do about it."""
     return {
         "code": problem.code,
@@ -126,22 +106,22 @@ def problem_document(problem: Problem) -> Document:
         "policy": problem.policy,
         "message": problem.message,
         "action": problem.action,
-        "since": instant(problem.since),
+        "since": stated(problem.since),
         "place": problem.place,
     }
 
 
-def progress_document(progress: Progress) -> Document:
+def progress_document(progress: Progress) -> shapes.Progress:
     """Return what is under way; a `total` of 0 means that nobody knows how much there is to do."""
     return {
         "activity": progress.activity,
         "done": progress.done,
         "total": progress.total,
-        "since": instant(progress.since),
+        "since": stated(progress.since),
     }
 
 
-def _ruleset(ruleset: RulesetView) -> Document:
+def _ruleset(ruleset: RulesetView) -> shapes.Ruleset:
     return {
         "generation": ruleset.generation,
         "digest": ruleset.digest,
@@ -151,7 +131,7 @@ def _ruleset(ruleset: RulesetView) -> Document:
     }
 
 
-def _order(order: Order) -> Document:
+def _order(order: Order) -> shapes.Order:
     return {
         "authority": order.authority,
         "reference": order.reference,
@@ -167,9 +147,9 @@ def _order(order: Order) -> Document:
     }
 
 
-def _effective(effective: Effective) -> Document:
+def _effective(effective: Effective) -> shapes.Effective:
     return {
-        "from": _moment(effective.start),
+        "from": stated(effective.start.epoch),
         "until": _moment(effective.until),
         "review_by": _moment(effective.review_by),
     }

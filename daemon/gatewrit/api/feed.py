@@ -20,6 +20,8 @@ from gatewrit.api.bucket import Bucket
 from gatewrit.api.control import peer
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Turn
+from gatewrit.engine.particulars import UnknownPolicyError
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatewrit.api.codec import Ask, Material
-    from gatewrit.api.http import SnapshotSource
+    from gatewrit.api.source import SnapshotSource
     from gatewrit.engine.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -39,6 +41,8 @@ _PATIENCE = 30.0
 #: Questions of one server that are worked on at once, each in a thread; a second and at once that are begun. The
 #: server itself lets 20 a second through.
 _AT_ONCE, _RATE, _BURST = 4, 40.0, 100.0
+#: Items of a list that one answer may have.
+MOST = 1000
 #: Above so many policies a snapshot is put into words in a thread (5 µs each), and the next one follows only after ten
 #: times as long.
 _LARGE = 200
@@ -137,6 +141,7 @@ class _Line(asyncio.Protocol):
         self._split = codec.Splitter(codec.QUESTION, codec.LARGEST_QUESTION)
         self._bucket = Bucket(_RATE, _BURST)
         self._sent: Snapshot | None = None
+        self._told = -1
         self._tasks: set[asyncio.Task[None]] = set()
         self._encoding: asyncio.Task[None] | None = None
         self._full_since: float | None = None
@@ -178,19 +183,39 @@ class _Line(asyncio.Protocol):
     def push(self) -> None:
         """Send the present snapshot, unless another is on its way: then it follows by itself."""
         snapshot = self._feed.source.snapshot()
-        if self._full_since is not None or self._encoding is not None or snapshot is self._sent:
+        if self._full_since is not None or self._encoding is not None:
             return
-        self._sent = snapshot
-        if len(snapshot.policies) > _LARGE:
-            self._encoding = asyncio.create_task(self._push_large(snapshot))
-        else:
+        if snapshot is not self._sent:
+            self._sent = snapshot
+            if len(snapshot.policies) > _LARGE:
+                self._encoding = asyncio.create_task(self._push_large(snapshot))
+                return
             self._write(codec.SNAPSHOT, snapshot)
+        self._push_events(self._happened())
+
+    def _happened(self) -> codec.Happened | None:
+        """Give what has happened since the server was told last; all that is recent if that was too long ago."""
+        recent = self._feed.source.recent
+        if self._told == recent.last:
+            return None
+        events = recent.after(self._told)
+        if events is not None:
+            return codec.Happened(self._told, events)
+        return codec.Happened(recent.floor, recent.after(recent.floor) or ())
+
+    def _push_events(self, happened: codec.Happened | None) -> None:
+        """Tell what happened, after the snapshot that shows it: who is told of something may look at it at once."""
+        if happened is not None:
+            self._told = happened.events[-1].id if happened.events else happened.after
+            self._write(codec.EVENTS, happened)
 
     async def _push_large(self, snapshot: Snapshot) -> None:
         began = self._loop.time()
+        happened = self._happened()
         message = await asyncio.to_thread(_encoded, codec.SNAPSHOT, snapshot)
         if self._transport is not None:
             self._transport.write(message)
+            self._push_events(happened)
         await asyncio.sleep((self._loop.time() - began) * _REST)
         self._encoding = None
         self.push()
@@ -256,10 +281,11 @@ class _Line(asyncio.Protocol):
     async def _answer(self, ask: Ask) -> None:
         """Answer one question. Neither the question nor its answer is written down anywhere."""
         try:
-            answer = await self._feed.source.explain(read_question(ask.parameters))
-            told = codec.Told(ask.number, answer)
+            told = await self._look_up(ask)
         except NotKeptError as error:
             told = codec.Told(ask.number, not_kept=str(error))
+        except UnknownPolicyError:
+            told = codec.Told(ask.number, unknown=True)
         except QuestionError:
             log.warning("feed.nonsense", reason="a question that the server should have refused")
             self.abort()
@@ -270,6 +296,27 @@ class _Line(asyncio.Protocol):
         message = await asyncio.to_thread(_encoded, codec.ANSWER, told)
         if self._transport is not None:
             self._transport.write(message)
+
+    async def _look_up(self, ask: Ask) -> codec.Told:
+        """Find what was asked for; raises QuestionError for what nobody who means well asks."""
+        source = self._feed.source
+        match ask:
+            case codec.Ask(number, parameters=dict(parameters)):
+                return codec.Told(number, await source.explain(read_question(parameters)))
+            case codec.Ask(number, policy=str(policy)):
+                return codec.Told(number, particulars=await source.archive.particulars(policy))
+            case codec.Ask(number, stretch=codec.Stretch(policy, start, limit)) if _sane(limit, start):
+                return codec.Told(number, listing=await source.archive.listing(policy, start, limit))
+            case codec.Ask(number, turn=Turn(before=before, after=after, limit=limit) as turn) if _sane(
+                limit, before or 0, after or 0
+            ):
+                return codec.Told(number, page=await source.archive.events(turn))
+        raise QuestionError("", "this asks for nothing that there is")
+
+
+def _sane(limit: int, *places: int) -> bool:
+    """Whether so much may be asked for, at places that there can be."""
+    return 1 <= limit <= MOST and all(0 <= place < 1 << 63 for place in places)
 
 
 def _encoded(kind: bytes, value: object) -> bytes:

@@ -69,6 +69,12 @@ def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
         snapshot.ruleset.verified_at,
     )
     yield _gauge(
+        "gatewrit_applied_timestamp_seconds", "When the kernel last took a change.", snapshot.ruleset.applied_at
+    )
+    yield _gauge("gatewrit_start_timestamp_seconds", "When the daemon was started.", snapshot.started_at)
+    yield _gauge("gatewrit_ruleset_generation", "How often the ruleset has changed.", snapshot.ruleset.generation)
+    yield _segments(snapshot)
+    yield _gauge(
         "gatewrit_next_change_timestamp_seconds",
         "When a policy next starts or ends; absent if none will.",
         snapshot.next_change,
@@ -90,6 +96,19 @@ def _gateway(snapshot: Snapshot) -> Iterator[Metric]:
     yield drift
 
 
+def _segments(snapshot: Snapshot) -> Metric:
+    family = GaugeMetricFamily(
+        "gatewrit_segments",
+        "Ranges that the same policies cover: desired by the policies, installed in the kernel as read back.",
+        labels=["family", "state"],
+    )
+    installed = (snapshot.ruleset.segments_ipv4, snapshot.ruleset.segments_ipv6)
+    for state, counts in (("desired", snapshot.desired), ("installed", installed)):
+        for name, count in zip(("ipv4", "ipv6"), counts or (), strict=False):
+            family.add_metric([name, state], count)
+    return family
+
+
 def _policies(views: tuple[PolicyView, ...]) -> Iterator[Metric]:
     packets = CounterMetricFamily(
         "gatewrit_policy_packets", "Packets that the policy matched.", labels=["policy", "action"]
@@ -102,6 +121,15 @@ def _policies(views: tuple[PolicyView, ...]) -> Iterator[Metric]:
         "1 for the state that the policy is in, 0 for the others.",
         labels=["policy", "state"],
     )
+    until = GaugeMetricFamily(
+        "gatewrit_policy_until_timestamp_seconds", "When the policy ends; absent if no end is set.", labels=["policy"]
+    )
+    review = GaugeMetricFamily(
+        "gatewrit_policy_review_timestamp_seconds", "When somebody must look at the policy again.", labels=["policy"]
+    )
+    addresses = GaugeMetricFamily(
+        "gatewrit_policy_addresses", "Distinct addresses that the policy names.", labels=["policy", "family"]
+    )
     for view in views:
         # A file name needn't be text, and the id of a policy that was never read may come from one.
         name = view.id.encode("utf-8", "replace").decode()
@@ -110,9 +138,13 @@ def _policies(views: tuple[PolicyView, ...]) -> Iterator[Metric]:
             octets.add_metric([name, view.action], view.bytes)
         for state in PolicyState:
             states.add_metric([name, state.value], int(state is view.state))
-    yield packets
-    yield octets
-    yield states
+        if view.effective is not None:
+            addresses.add_metric([name, "ipv4"], view.addresses_ipv4)
+            addresses.add_metric([name, "ipv6"], view.addresses_ipv6)
+            for family, instant in ((until, view.effective.until), (review, view.effective.review_by)):
+                if instant is not None:
+                    family.add_metric([name], instant.epoch)
+    yield from (packets, octets, states, until, review, addresses)
 
 
 def _problems(snapshot: Snapshot) -> Metric:

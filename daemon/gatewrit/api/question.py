@@ -46,7 +46,8 @@ def read_question(given: Mapping[str, str]) -> Question:
     interface = given.get("interface")
     if interface is not None and not re.fullmatch(r"[^\s/:*]{1,15}", interface):
         raise QuestionError("interface", "interface is the name of one interface, with up to 15 characters")
-    return Question(address, protocol, port, source, interface, _at(given["at"]) if "at" in given else None)
+    length = _length(address, given["length"]) if "length" in given else None
+    return Question(address, protocol, port, source, interface, _at(given["at"]) if "at" in given else None, length)
 
 
 def parameters_of(question: Question) -> dict[str, str]:
@@ -58,6 +59,7 @@ def parameters_of(question: Question) -> dict[str, str]:
         "source": question.source,
         "interface": question.interface,
         "at": None if question.at is None else question.at.text,
+        "length": question.length,
     }
     return {name: str(value) for name, value in given.items() if value is not None}
 
@@ -81,6 +83,15 @@ def _port(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= 65535:
         return int(text)
     raise QuestionError("port", "port is a whole number from 0 to 65535")
+
+
+def _length(address: Address, text: str) -> int:
+    """Read the length of a prefix that begins at an address."""
+    if re.fullmatch(r"[0-9]{1,3}", text) and int(text) <= address.max_prefixlen:
+        free = address.max_prefixlen - int(text)
+        if int(address) % (1 << free) == 0:
+            return int(text)
+    raise QuestionError("length", "length is that of a prefix, which has no bits beyond it")
 
 
 def _at(text: str) -> Instant:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -16,17 +16,24 @@ from gatewrit.api.access import Keys
 from gatewrit.api.documents import instant
 from gatewrit.api.question import parameters_of
 from gatewrit.api.wire import RequestError
+from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Recent
+from gatewrit.engine.particulars import UnknownPolicyError
 from gatewrit.engine.snapshot import Enforcement, Problem, RulesetView, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatewrit.api.access import Access
-    from gatewrit.api.codec import Material, Told
+    from gatewrit.api.codec import Happened, Material, Told
     from gatewrit.engine.answer import Answer, Question
+    from gatewrit.engine.events import Page, Turn
+    from gatewrit.engine.particulars import Listing, Particulars
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 #: Seconds without a word after which the enforcer is said to be gone: five ticks.
 _SILENCE = 5 * codec.TICK_EVERY
@@ -34,7 +41,6 @@ _SILENCE = 5 * codec.TICK_EVERY
 _ANSWER = 20.0
 #: Questions that wait for an answer at once.
 _WAITING = 64
-GONE = "enforcer_silent"
 _ACTION = (
     "See `systemctl status gatewrit` and its log on the gateway. Orders go on starting and ending in the kernel, but "
     "nothing new is enforced and nothing is put right"
@@ -53,11 +59,15 @@ class Remote(asyncio.Protocol):
         self._heard_at: int | None = None
         self._turning = False
         self._marked: tuple[Snapshot, int, Snapshot] | None = None
-        self._split = codec.Splitter(b"STKA", codec.LARGEST)
+        self._material: Material | None = None
+        self._split = codec.Splitter(b"STKEA", codec.LARGEST)
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Told]] = {}
         self._numbers = count()
         self.lost, self.heard = asyncio.Event(), asyncio.Event()
+        self.recent = Recent()
+        #: Called whenever something else is to be shown.
+        self.told: Callable[[], None] = lambda: None
 
     # -- what is shown -------------------------------------------------------------------------------------------
 
@@ -89,7 +99,7 @@ class Remote(asyncio.Protocol):
                 f"the enforcing process is silent: what is shown here is {ago} s old, of {instant(since)}; "
                 "what the kernel had stays in force"
             )
-        problem = Problem(GONE, "error", text, _ACTION, since)
+        problem = Problem(SILENT, "error", text, _ACTION, since)
         held = self._held
         calm = held.enforcement is Enforcement.IN_SYNC
         enforcement = Enforcement.DEGRADED if calm else held.enforcement
@@ -97,27 +107,48 @@ class Remote(asyncio.Protocol):
 
     async def explain(self, question: Question) -> Answer:
         """Have the enforcer answer; raises NotKeptError, and RequestError if no answer can be had."""
+        told = await self._ask(codec.Ask(next(self._numbers), parameters=parameters_of(question)))
+        return _given(told.answer)
+
+    async def particulars(self, name: str) -> Particulars:
+        """Have the enforcer tell all of a policy; raises as `explain` does, and UnknownPolicyError."""
+        return _given((await self._ask(codec.Ask(next(self._numbers), policy=name))).particulars)
+
+    async def listing(self, name: str, start: int, limit: int) -> Listing:
+        """Have the enforcer give entries that a policy names; raises as `particulars` does."""
+        stretch = codec.Stretch(name, start, limit)
+        return _given((await self._ask(codec.Ask(next(self._numbers), stretch=stretch))).listing)
+
+    async def events(self, turn: Turn) -> Page:
+        """Have the enforcer read the journal; raises as `explain` does."""
+        return _given((await self._ask(codec.Ask(next(self._numbers), turn=turn))).page)
+
+    @property
+    def archive(self) -> Remote:
+        """What may be asked beside `explain`."""
+        return self
+
+    async def _ask(self, ask: codec.Ask) -> Told:
         transport = self._transport
         if transport is None or not self.connected():
             raise RequestError(503, "enforcer_silent", "Nobody can tell: the enforcing process isn't heard from.")
         if len(self._waiting) >= _WAITING:
             raise RequestError(503, "busy", "Too many questions wait for their answers; ask again in a moment.")
-        number = next(self._numbers)
         waiting: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = waiting
+        self._waiting[ask.number] = waiting
         try:
-            transport.write(codec.encode(codec.QUESTION, codec.Ask(number, parameters_of(question))))
+            transport.write(codec.encode(codec.QUESTION, ask))
             async with asyncio.timeout(_ANSWER):
                 told = await waiting
         except TimeoutError:
             raise RequestError(503, "busy", f"No answer came within {_ANSWER:g} s; ask again.") from None
         finally:
-            del self._waiting[number]
+            del self._waiting[ask.number]
         if told.not_kept is not None:
             raise NotKeptError(told.not_kept)
-        if told.answer is None:
-            raise RequestError(503, "no_answer", "The enforcing process couldn't answer; its log says more.")
-        return told.answer
+        if told.unknown:
+            raise UnknownPolicyError(ask.policy)
+        return told
 
     # -- being told ----------------------------------------------------------------------------------------------
 
@@ -125,7 +156,7 @@ class Remote(asyncio.Protocol):
         """Begin to listen."""
         if not isinstance(transport, asyncio.Transport):  # pragma: no cover
             raise TypeError("a stream is needed")
-        self._split = codec.Splitter(b"STKA", codec.LARGEST)
+        self._split = codec.Splitter(b"STKEA", codec.LARGEST)
         self._transport = transport
         self.lost.clear()
 
@@ -138,6 +169,7 @@ class Remote(asyncio.Protocol):
                 gone = RequestError(503, "enforcer_silent", "The enforcing process ended before it answered.")
                 waiting.set_exception(gone)
         self.lost.set()
+        self.told()
 
     def data_received(self, data: bytes) -> None:
         """Take in what the enforcer says."""
@@ -157,12 +189,35 @@ class Remote(asyncio.Protocol):
         self.heard.set()
         if isinstance(value, Snapshot):
             self._held = value
+            self.told()
+        elif isinstance(value, codec.Happened):
+            self.recent = _followed(self.recent, value)
+            self.told()
         elif isinstance(value, codec.Tick):
             self._turning = value.alive
         elif isinstance(value, codec.Material):
-            self._access.keys = keys(value)
+            # With other keys all streams end, so that everybody is asked for a token again: not for the same ones.
+            if value != self._material:
+                self._access.keys, self._material = keys(value), value
         elif isinstance(value, codec.Told) and (waiting := self._waiting.get(value.number)) and not waiting.done():
             waiting.set_result(value)
+
+
+def _given(value: T | None) -> T:
+    """Return what was asked for; raises RequestError if something else came."""
+    if value is None:
+        raise RequestError(503, "no_answer", "The enforcing process couldn't answer; its log says more.")
+    return value
+
+
+def _followed(recent: Recent, happened: Happened) -> Recent:
+    """Return what is recent once something has happened; an enforcer that was started anew tells some of it again."""
+    known = recent.floor < recent.last and happened.after <= recent.last
+    last = happened.events[-1].id if happened.events else happened.after
+    if not known or last < recent.last:
+        return Recent(happened.after, happened.events)
+    recent.add(event for event in happened.events if event.id > recent.last)
+    return recent
 
 
 def keys(material: Material) -> Keys:

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from gatewrit import log as logging
-from gatewrit.api import codec, http, metrics, page, unprivileged
+from gatewrit.api import codec, http, metrics, openapi, page, shown, unprivileged
 from gatewrit.api.access import Access
 from gatewrit.api.remote import Remote
 from gatewrit.api.wire import Limits
@@ -48,8 +48,9 @@ def main() -> None:
 
 def _rehearse(gateway: str) -> None:
     """Load what is loaded at first use, while we may: where the interpreter lies, our new user may see nothing."""
-    page.warm()
+    shown.warm()
     codec.warm()
+    openapi.description()
     snapshot = Remote(gateway, Access(None)).snapshot()
     page.render(snapshot, snapshot.started_at)
     for accept in ("text/plain", "application/openmetrics-text"):

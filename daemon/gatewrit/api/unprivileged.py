@@ -20,8 +20,8 @@ _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_A
 _CAPABILITY_VERSION_3 = 0x20080522
 #: More capabilities than Linux has, and than fit.
 _CAPABILITIES = 64
-#: Connections (256), listening sockets, the feed, with room; memory for three snapshots of 10,000 policies, with room.
-_FILES, _MEMORY = 512, 2**30
+#: Connections (512), listening sockets, the feed, with room; memory for three snapshots of 10,000 policies, with room.
+_FILES, _MEMORY = 1024, 2**30
 #: After the enforcer, when both want the processor.
 _NICENESS = 5
 

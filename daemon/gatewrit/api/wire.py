@@ -39,13 +39,14 @@ class Limits:
     `connections` at once in all, `per_client` of one from elsewhere; `rate` requests a second and `burst` at once, for
     all of this host `rate_here` and `burst_here`; `requests` over one connection. `handshake` is TLS's, `head` is how
     long a request may take to arrive, `request` until it is answered and the answer taken, `idle` until the next one
-    has arrived. At the end what is under way gets `grace`.
+    has arrived. At the end what is under way gets `grace`. `streams` of events may be open in all, and of one client
+    from elsewhere `streams_per_client`; each is a connection too.
 
     A NOC behind one address has some tens of people and programs, each asking every few seconds. This host's programs
     share one limit that only a mistake or malice reaches; below it, the processor is theirs.
     """
 
-    connections: int = 256
+    connections: int = 512
     per_client: int = 32
     rate: float = 20.0
     burst: float = 100.0
@@ -57,6 +58,8 @@ class Limits:
     request: float = 60.0
     idle: float = 75.0
     grace: float = 3.0
+    streams: int = 256
+    streams_per_client: int = 16
 
 
 #: What the longest look-up needs, with room. A request has no body.
@@ -75,8 +78,8 @@ _AHEAD = 65536
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -219,6 +222,8 @@ class Connection(web.RequestHandler):
         self.guest = guest
         #: What the request that is being answered may see.
         self.role: Role | None = None
+        #: Called when the client has gone, for an answer that would wait for something to say.
+        self.when_lost: Callable[[], None] = lambda: None
         self._door = door
         self._clock = loop
         self._deadline: asyncio.TimerHandle | None = None
@@ -237,6 +242,7 @@ class Connection(web.RequestHandler):
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
+        self.when_lost()
 
     def data_received(self, data: bytes) -> None:
         """Take what arrives, unless it is more than anybody has to say."""

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from gatewrit.policy.terms import Effective, Instant
 
-Tone = Literal["good", "busy", "warn", "bad"]
+Tone = Literal["good", "busy", "warn", "bad", "unknown"]
+
+#: The problem that the HTTP server adds while the process that enforces isn't heard from.
+SILENT = "enforcer_silent"
 
 #: How a policy's state reads, in the order in which people want to see policies.
 STATES: Mapping[str, str] = {
@@ -53,6 +56,8 @@ def verdict(status: Mapping[str, Any]) -> Verdict:
     errors = sum(problem["severity"] == "error" for problem in status["problems"])
     warnings = len(status["problems"]) - errors
     tone, headline = _headline(str(status["enforcement"]), in_force, errors)
+    if any(problem["code"] == SILENT for problem in status["problems"]):
+        tone, headline = "unknown", "Unknown: the daemon that enforces isn't heard from"
     return Verdict(tone, headline, tuple(_details(status, errors, warnings)))
 
 

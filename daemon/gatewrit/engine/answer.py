@@ -25,6 +25,10 @@ class Verdict(StrEnum):
     DROP = "drop"
 
 
+#: The severest of several acts.
+SEVERITY = {Verdict.PASS: 0, Verdict.OBSERVE: 1, Verdict.REJECT: 2, Verdict.DROP: 3}
+
+
 class Standing(StrEnum):
     """Why a policy that covers the address is told of: it acts, or what keeps it from acting."""
 
@@ -39,7 +43,8 @@ class Question:
     """What is asked about: everything that is None is meant in all its values.
 
     `address` and `port` are the service's, `source` is the subscriber's address, `interface` is on the service's side.
-    `protocol` is tcp, udp, sctp or icmp; `at` is in epoch seconds.
+    `protocol` is tcp, udp, sctp or icmp; `at` is in epoch seconds. With a `length`, it is about the whole prefix of so
+    many bits that begins at `address`.
     """
 
     address: Address
@@ -48,6 +53,7 @@ class Question:
     source: Address | None = None
     interface: str | None = None
     at: Instant | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

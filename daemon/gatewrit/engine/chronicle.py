@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gatewrit.engine.events import RECENT, Recent
 from gatewrit.engine.journal.changes import Seen, changes
 from gatewrit.engine.journal.database import LARGE_TEXT, DamagedError, JournalError, path_in
 from gatewrit.engine.journal.rows import Entry
 from gatewrit.engine.journal.verify import verify
 from gatewrit.engine.journal.writer import Journal, Keeping
 from gatewrit.engine.status import Trouble
+from gatewrit.engine.telling import event_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from gatewrit.engine.clock import Clock
+    from gatewrit.engine.events import Event
     from gatewrit.engine.journal.rows import Head
     from gatewrit.engine.journal.standing import Standing
     from gatewrit.engine.snapshot import Snapshot
@@ -64,6 +67,9 @@ class Chronicle:
         self._unwritable: Trouble | None = None
         self._large: frozenset[str] = frozenset()
         self._large_written: frozenset[str] = frozenset()
+        #: What was written down lately, for who follows it; and who is told that there is more.
+        self.recent = Recent()
+        self.told: Callable[[], None] = lambda: None
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -148,7 +154,7 @@ class Chronicle:
         prune = self._clock.monotonic() >= self._prune_due
         loop = asyncio.get_running_loop()
         try:
-            head, rows = await loop.run_in_executor(self._thread, self._write, facts, lost, now, prune)
+            head, rows, told = await loop.run_in_executor(self._thread, self._write, facts, lost, now, prune)
         except JournalError as error:
             self._retry = self._clock.monotonic() + _RETRY
             if self._unwritable is None:
@@ -164,6 +170,11 @@ class Chronicle:
                 self._waiting.remove(fact)
         if rows:
             log.info("journal.appended", seq=head.seq, head=head.digest, rows=rows)
+        if isinstance(told, Recent):
+            self.recent = told
+        else:
+            self.recent.add(told)
+        self.told()
 
     async def close(self) -> None:
         """Write what waits, and let go of the file."""
@@ -177,7 +188,15 @@ class Chronicle:
 
     # -- in the thread -------------------------------------------------------------------------------------------
 
-    def _write(self, facts: Iterable[Seen | Entry], lost: int, now: int, prune: bool) -> tuple[Head, int]:  # noqa: FBT001 - called by an executor, which knows no keywords
+    def _write(
+        self,
+        facts: Iterable[Seen | Entry],
+        lost: int,
+        now: int,
+        prune: bool,  # noqa: FBT001 - called by an executor, which knows no keywords
+    ) -> tuple[Head, int, Recent | list[Event]]:
+        """Write what is new; give the head, how many rows that made, and the events: all that are recent at first."""
+        first = self._journal is None
         journal, before = self._open(now)
         try:
             standing = before.copy()
@@ -193,6 +212,12 @@ class Chronicle:
                     entries.append(entry)
             head = journal.append(entries, texts) if entries else journal.head()
             self._standing = standing
+            events = [
+                event
+                for seq, each in enumerate(entries, head.seq - len(entries) + 1)
+                if (event := event_of(seq, each.at, each.kind, each.policy, each.data)) is not None
+            ]
+            recent = journal.newest(RECENT) if first else None
             if prune:
                 head = journal.prune(now, self._keeping).head
         except JournalError as error:
@@ -200,7 +225,7 @@ class Chronicle:
                 # The next try moves it aside and begins anew.
                 self._close()
             raise
-        return head, len(entries)
+        return head, len(entries), events if recent is None else Recent(*recent)
 
     def _open(self, now: int) -> tuple[Journal, Standing]:
         if self._journal is None or self._standing is None:

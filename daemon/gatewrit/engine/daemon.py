@@ -21,6 +21,7 @@ from gatewrit.compile.rails import Carver
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, heap, status
+from gatewrit.engine.archive import Archive
 from gatewrit.engine.around import Around
 from gatewrit.engine.beside import Watcher
 from gatewrit.engine.chronicle import Chronicle
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.byhand import Done, Request
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.config import Config
+    from gatewrit.engine.events import Recent
     from gatewrit.engine.intake import Intake
     from gatewrit.engine.notify import Notifier
     from gatewrit.engine.reconcile import Pass
@@ -137,6 +139,8 @@ class Daemon:
         #: Called whenever there is a new snapshot; and who else has something to say in it.
         self.told: Callable[[], None] = lambda: None
         self.outside: Callable[[int], Sequence[status.Trouble]] = lambda _now: ()
+        self.chronicle.told = lambda: self.told()  # noqa: PLW0108 - whoever that is then
+        self.archive = Archive(config.state, lambda: self._standing)
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
@@ -150,6 +154,11 @@ class Daemon:
     async def explain(self, question: Question) -> Answer:
         """Say whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
         return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
+
+    @property
+    def recent(self) -> Recent:
+        """What happened lately."""
+        return self.chronicle.recent
 
     def want_reload(self, *, ordered: bool = False) -> None:
         """Ask for everything to be read again, without waiting for it.
@@ -439,7 +448,8 @@ class Daemon:
         self._enforcer.want(compiled, digest)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = await asyncio.to_thread(self._recall.addresses, intake.policies, compiled.addresses)
-        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against)
+        desired = (compiled.segments[4], compiled.segments[6])
+        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against, desired=desired)
         return await self._enforce(cause)
 
     def _rendered(self, intake: Intake, now: int) -> tuple[Sequence[Policy], Compiled]:
@@ -652,7 +662,9 @@ class Daemon:
             self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
         )
         shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
-        before, self._snapshot = self._snapshot, shown
+        before = self._snapshot
+        since = before.enforcement_since if before.enforcement is shown.enforcement else now
+        self._snapshot = replace(shown, enforcement_since=since)
         self.told()
         self.chronicle.see(self._standing, self._snapshot)
         if before.enforcement is not self._snapshot.enforcement:

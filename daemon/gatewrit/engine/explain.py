@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from gatewrit.compile.acting import Local, in_scope
 from gatewrit.compile.surroundings import ALONE, Surroundings
-from gatewrit.engine.answer import Answer, Reason, Standing, Verdict
+from gatewrit.engine.answer import SEVERITY, Answer, Reason, Standing, Verdict
 from gatewrit.engine.cover import Box, Subscribers, covered
 from gatewrit.engine.ledger import Count
 from gatewrit.engine.places import Index, line_of, number, readings
+from gatewrit.engine.spread import answer_prefix
 from gatewrit.policy.terms import Action, Direction, State
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _WITH_PORTS = frozenset({6, 17, 132})
 #: A protocol that no policy can name: what blocks it blocks everything.
 _OTHER = 255
 _TOP_PORT = 65535
-_SEVERITY = {Verdict.PASS: 0, Verdict.OBSERVE: 1, Verdict.REJECT: 2, Verdict.DROP: 3}
 _ENDS = {"forward": {"to", "from"}, "prerouting": {"to", "from"}, "input": {"from"}, "output": {"to"}}
 #: The hooks at which an end knows its interface.
 _KNOWS = {"to": {"forward", "output"}, "from": {"forward", "prerouting", "input"}}
@@ -59,7 +59,17 @@ class Facts:
 
 
 def explain(index: Index, facts: Facts, question: Question, now: int) -> Answer:
-    """Answer a question; `index` is over `facts.policies`."""
+    """Answer a question; `index` is over `facts.policies`. Raises NotKeptError for a prefix that is too varied."""
+    if question.length is None:
+        return _explain(index, facts, question, now)
+
+    def one(each: Question) -> Answer:
+        return _explain(index, facts, each, now)
+
+    return answer_prefix(question, one, index, facts.policies, facts.around.nat64)
+
+
+def _explain(index: Index, facts: Facts, question: Question, now: int) -> Answer:
     case = _Case.of(facts, question, now)
     hits: dict[int, list[Hit]] = defaultdict(list)
     for hit in index.covering(case.ways):
@@ -78,7 +88,7 @@ def explain(index: Index, facts: Facts, question: Question, now: int) -> Answer:
                 boxes[key].append(box)
     everything = _all_covered(boxes, case)
     acting = [reason for reason in reasons if reason.standing is Standing.ACTS]
-    reasons.sort(key=lambda each: (each.standing is not Standing.ACTS, -_SEVERITY[each.verdict], each.id))
+    reasons.sort(key=lambda each: (each.standing is not Standing.ACTS, -SEVERITY[each.verdict], each.id))
     return Answer(
         question=question,
         gateway=facts.gateway,
@@ -86,7 +96,7 @@ def explain(index: Index, facts: Facts, question: Question, now: int) -> Answer:
         at=case.at,
         blocked=everything,
         partly=bool(boxes) and not everything,
-        verdict=max((reason.verdict for reason in acting), key=_SEVERITY.__getitem__, default=Verdict.PASS),
+        verdict=max((reason.verdict for reason in acting), key=SEVERITY.__getitem__, default=Verdict.PASS),
         reasons=tuple(reasons),
         enforcement=facts.enforcement,
     )

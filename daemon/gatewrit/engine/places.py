@@ -58,6 +58,13 @@ class Index:
             hits += [Hit(policy, value, place) for policy in policies]
         return hits
 
+    def beginnings(self, family: Family, low: int, high: int, most: int) -> list[int]:
+        """Give where from `low` to `high` an address may be covered otherwise than the one before.
+
+        Where there are more than `most`, some of them are left out, but more than `most` are given.
+        """
+        return self._tables[family].beginnings(low, high, most)
+
 
 class _Table:
     """All ranges of one family with whose they are."""
@@ -75,12 +82,48 @@ class _Table:
         self._last: NDArray[Any] = np.concatenate([part.last for part, _ in parts] or nothing)
         self._starts = np.cumsum([0, *(len(part) for part, _ in parts)])
         self._parts = parts
+        self._family: Family = family
 
     def covering(self, address: Address) -> Iterable[tuple[int, str]]:
         for row in np.flatnonzero(within(self._first, self._last, address)).tolist():
             at = int(np.searchsorted(self._starts, row, side="right")) - 1
             part, endpoint = self._parts[at]
             yield endpoint, f"{part.file}:{int(part.line[row - self._starts[at]])}"
+
+    def beginnings(self, low: int, high: int, most: int) -> list[int]:
+        touching = overlapping(self._first, self._last, self._family, low, high)
+        # Those that begin before `low` stand first, those that end behind `high` last.
+        firsts, lasts = np.unique(self._first[touching])[-most - 1 :], np.unique(self._last[touching])[: most + 1]
+        return sorted(_inside(firsts, lasts, self._family, low, high))
+
+
+def beginnings(parts: Iterable[Ranges], family: Family, low: int, high: int) -> set[int]:
+    """Give where, from `low` on to `high`, some of the ranges begin, and where they have just ended."""
+    found: set[int] = set()
+    for part in parts:
+        if part.family == family:
+            touching = overlapping(part.first, part.last, family, low, high)
+            found |= _inside(part.first[touching], part.last[touching], family, low, high)
+    return found
+
+
+def _inside(firsts: NDArray[Any], lasts: NDArray[Any], family: Family, low: int, high: int) -> set[int]:
+    begun = {max(low, number(each, family)) for each in firsts}
+    return begun | {number(each, family) + 1 for each in lasts if number(each, family) < high}
+
+
+def overlapping(first: NDArray[Any], last: NDArray[Any], family: Family, low: int, high: int) -> NDArray[np.bool_]:
+    """Say for each range whether it has an address from `low` to `high`."""
+    if family == 4:
+        touched: NDArray[np.bool_] = (first <= np.uint32(high)) & (last >= np.uint32(low))
+        return touched
+    (high_hi, high_lo), (low_hi, low_lo) = (
+        (np.uint64(value >> 64), np.uint64(value & (1 << 64) - 1)) for value in (high, low)
+    )
+    begun = (first["hi"] < high_hi) | ((first["hi"] == high_hi) & (first["lo"] <= high_lo))
+    ended = (last["hi"] < low_hi) | ((last["hi"] == low_hi) & (last["lo"] < low_lo))
+    open_: NDArray[np.bool_] = begun & ~ended
+    return open_
 
 
 def within(first: NDArray[Any], last: NDArray[Any], address: Address) -> NDArray[np.bool_]:

@@ -135,7 +135,9 @@ class Snapshot:
     """Everything that is shown. `policies` is sorted by id; `next_change` is when a policy next starts or ends.
 
     `drift_total` counts the repairs since the start, `apply_duration` the passes that changed something. `manifest` is
-    None where no signatures are required.
+    None where no signatures are required. `desired` is how many segments of IPv4 and IPv6 the policies ask for, which
+    `ruleset` has once the kernel confirmed them; None before the first were worked out.
+    `enforcement_since` is when the verdict became what it is.
     """
 
     gateway: str
@@ -150,6 +152,8 @@ class Snapshot:
     drift_total: int = 0
     apply_duration: Histogram = Histogram()
     manifest: Accepted | None = None
+    desired: tuple[int, int] | None = None
+    enforcement_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,7 @@ class Standing:
     drifted: bool = False
     drift_total: int = 0
     apply_duration: Histogram = NO_PASSES
+    desired: tuple[int, int] | None = None
 
 
 def snapshot(standing: Standing, now: int) -> Snapshot:
@@ -279,6 +280,7 @@ def snapshot(standing: Standing, now: int) -> Snapshot:
         next_change=next_change(policies.values(), now, standing.local),
         drift_total=standing.drift_total,
         apply_duration=standing.apply_duration,
+        desired=standing.desired,
     )
 
 

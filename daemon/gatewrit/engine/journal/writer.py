@@ -17,12 +17,14 @@ from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import DamagedError, telling
 from gatewrit.engine.journal.rows import GENESIS, Entry, Head, canonical, chained, references, texts_of
 from gatewrit.engine.journal.standing import Standing
+from gatewrit.engine.telling import newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import Self
 
+    from gatewrit.engine.events import Event
     from gatewrit.engine.journal.rows import Row
 
 #: SQLite's largest integer.
@@ -124,6 +126,11 @@ class Journal:
             database.insert(self._connection, row)
             head = Head(row.seq, row.digest)
         return head
+
+    def newest(self, limit: int) -> tuple[int, tuple[Event, ...]]:
+        """Give the newest events, oldest first, and the row after which these are all."""
+        with telling(self.path):
+            return newest(self._connection, limit)
 
     def standing(self) -> Standing:
         """Give how everything stands after the last row; raises `DamagedError` if the rows don't say."""

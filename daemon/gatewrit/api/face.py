@@ -1,0 +1,100 @@
+"""What all answers of one application share: where they come from, and what has been rendered already."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiohttp import ETag, web
+
+from gatewrit.api.bucket import Bucket
+from gatewrit.api.paths import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
+    from gatewrit.api.source import SnapshotSource
+    from gatewrit.api.stream import Streams
+    from gatewrit.engine.snapshot import Snapshot
+
+T = TypeVar("T")
+
+#: Above this many policies an answer is rendered in a thread, so that the loop that enforces keeps turning.
+_LARGE = 200
+#: Renderings kept of one snapshot.
+_KEPT = 32
+
+
+class Face:
+    """The answers of one application, each rendered once for each snapshot however many ask at once."""
+
+    def __init__(self, source: SnapshotSource, now: Callable[[], int], streams: Streams) -> None:
+        self.source = source
+        self.now = now
+        self.streams = streams
+        self.explanations = Bucket()
+        self._snapshot: Snapshot | None = None
+        self._rendered: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def render(self, key: Hashable, snapshot: Snapshot, function: Callable[[], T]) -> T:
+        """Return what `function` makes of `snapshot`, which `key` names."""
+        return await self.once(key, snapshot, lambda: _work(function, large=len(snapshot.policies) > _LARGE))
+
+    async def once(self, key: Hashable, snapshot: Snapshot, function: Callable[[], Awaitable[T]]) -> T:
+        """Return what `function` gives, which is waited for once for each snapshot and `key`."""
+        if snapshot is not self._snapshot or len(self._rendered) >= _KEPT:
+            self._snapshot = snapshot
+            self._rendered = {}
+        task: asyncio.Task[T] | None = self._rendered.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = asyncio.ensure_future(_awaited(function))
+            self._rendered[key] = task
+        # One client that hangs up doesn't take the answer from the others.
+        return await asyncio.shield(task)
+
+
+async def _awaited(function: Callable[[], Awaitable[T]]) -> T:
+    return await function()
+
+
+async def _work(function: Callable[[], T], *, large: bool) -> T:
+    return await asyncio.to_thread(function) if large else function()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer as it goes out, with its entity tag (RFC 9110, section 8.8.3) and the cursor of what follows."""
+
+    body: bytes
+    etag: str
+    following: str | None = None
+
+
+def rendered(body: bytes, following: str | None = None) -> Rendered:
+    """Return an answer with its tag."""
+    return Rendered(body, sha256(body).hexdigest()[:32], following)
+
+
+def conditional(request: web.Request, etag: ETag) -> web.Response | None:
+    """Return that nothing has changed, if the client has what this tag names."""
+    if all(tag.value not in {etag.value, "*"} for tag in request.if_none_match or ()):
+        return None
+    response = web.Response(status=304)
+    response.etag = etag
+    return response
+
+
+def answer(request: web.Request, made: Rendered, media_type: str = JSON) -> web.Response:
+    """Return a document as the answer, or that it hasn't changed."""
+    etag = ETag(made.etag)
+    response = conditional(request, etag)
+    if response is None:
+        charset = None if media_type == JSON else "utf-8"
+        response = web.Response(body=made.body, content_type=media_type, charset=charset)
+        response.etag = etag
+    if made.following is not None:
+        following = request.rel_url.update_query(cursor=made.following)
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return response

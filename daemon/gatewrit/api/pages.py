@@ -1,0 +1,127 @@
+"""Requests for pages, and for what pages bring along: routes, and what each answers."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gatewrit.api import listing, lookup, page, query, shown, wire
+from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Turn
+from gatewrit.engine.particulars import UnknownPolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from gatewrit.api.face import Face
+    from gatewrit.engine.events import Event
+    from gatewrit.engine.particulars import Particulars
+
+    Answering = Callable[[Face, web.Request], Awaitable[web.StreamResponse]]
+
+#: Events shown: of everything, and of one order; the rest is in `/v1/history`.
+EVENTS, HISTORY = 12, 50
+
+
+async def show_overview(face: Face, request: web.Request) -> web.Response:
+    """Answer with the verdict, what needs attention, and the orders that are asked for."""
+    try:
+        wanted = listing.read(query.parameters(request, *listing.PARAMETERS))
+    except listing.ListingError as error:
+        raise query.bad(error.parameter, str(error)) from None
+    snapshot, now = face.source.snapshot(), face.now()
+    recent = face.source.recent
+    events = (recent.after(recent.floor) or ())[-EVENTS:][::-1]
+    work = partial(page.render, snapshot, now, wanted, events)
+    return _html(await face.render(("page", now, wanted, recent.last), snapshot, work))
+
+
+async def show_order(face: Face, request: web.Request) -> web.Response:
+    """Answer with one order, whole."""
+    query.parameters(request)
+    name = request.match_info["id"]
+    snapshot, now = face.source.snapshot(), face.now()
+    index = bisect_left(snapshot.policies, name, key=attrgetter("id"))
+    if index == len(snapshot.policies) or snapshot.policies[index].id != name:
+        return _html(page.render_absent(snapshot, now, name), 404)
+    last = face.source.recent.last
+    shown, history = await face.once(("closely", name, last), snapshot, partial(_closely, face, name))
+    return _html(page.render_order(snapshot, now, snapshot.policies[index], shown, history))
+
+
+async def _closely(face: Face, name: str) -> tuple[Particulars | None, tuple[Event, ...] | None]:
+    """Ask for what only the enforcer knows of an order; None for what it can't say, or if it is gone."""
+    archive = face.source.archive
+    try:
+        shown = await archive.particulars(name)
+    except (UnknownPolicyError, wire.RequestError):
+        shown = None
+    try:
+        return shown, (await archive.events(Turn(policy=name, limit=HISTORY))).events
+    except (NotKeptError, wire.RequestError):
+        return shown, None
+
+
+async def show_lookup(face: Face, request: web.Request) -> web.Response:
+    """Answer what was typed into the look-up box. Neither that nor who asks is written down anywhere."""
+    typed = query.parameters(request, "q").get("q", "")
+    snapshot, now = face.source.snapshot(), face.now()
+    try:
+        asked = lookup.read(typed)
+    except lookup.UnreadableError as error:
+        return _html(page.render_lookup(snapshot, now, typed, wrong=str(error)), 400)
+    wait = face.explanations.take(asyncio.get_running_loop().time())
+    if wait:
+        told = f"Too many look-ups at once; ask again in {wait} s."
+        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 429)
+    try:
+        answer = await face.source.explain(asked.question)
+    except wire.RequestError as error:
+        return _html(page.render_lookup(snapshot, now, typed, wrong=error.detail), error.status)
+    except NotKeptError as error:
+        told = f"Nobody can tell: {error}."
+        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 404)
+    work = partial(page.render_lookup, snapshot, now, typed, answer, remark=asked.remark)
+    return _html(await asyncio.to_thread(work))
+
+
+async def show_static(face: Face, request: web.Request) -> web.Response:
+    """Answer with style or script; a browser keeps it, and asks whether it has changed."""
+    del face
+    query.parameters(request)
+    name = request.path.rpartition("/")[2]
+    body, version = shown.static(name)
+    response = web.Response(body=body, content_type=shown.STATIC[name], charset="utf-8")
+    if any(tag.value in (version, "*") for tag in request.if_none_match or ()):
+        response = web.Response(status=304)
+    response.etag = version
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+async def show_icon(face: Face, request: web.Request) -> web.Response:
+    """Answer with the icon for a verdict."""
+    del face
+    query.parameters(request)
+    body = shown.icon(request.match_info["tone"])
+    if body is None:
+        raise web.HTTPNotFound
+    return web.Response(body=body, content_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+
+
+ROUTES: Mapping[str, Answering] = {
+    "/": show_overview,
+    "/orders/{id}": show_order,
+    "/lookup": show_lookup,
+    "/icon/{tone}.svg": show_icon,
+    **{f"/{name}": show_static for name in shown.STATIC},
+}
+
+
+def _html(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="text/html", charset="utf-8")

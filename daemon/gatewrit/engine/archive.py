@@ -1,0 +1,69 @@
+"""What may be asked beside enforcement of one policy, of what happened, and of how things stood: in threads.
+
+Whoever asks names a policy as it likes, so nothing here makes a path of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.journal.database import JournalError
+from gatewrit.engine.particulars import UnknownPolicyError
+from gatewrit.engine.portray import listing, portray
+from gatewrit.engine.telling import read_events, read_revisions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gatewrit.engine.events import Page, Turn
+    from gatewrit.engine.intake import Intake
+    from gatewrit.engine.particulars import Listing, Particulars, Revision
+    from gatewrit.engine.status import Standing
+
+
+class Archive:
+    """One gateway's; `standing` gives how things are now."""
+
+    def __init__(self, state: Path, standing: Callable[[], Standing]) -> None:
+        self._state = state
+        self._standing = standing
+
+    async def events(self, turn: Turn) -> Page:
+        """Give events of the journal; raises NotKeptError if it can't be read."""
+        try:
+            return await asyncio.to_thread(read_events, self._state, turn)
+        except JournalError as error:
+            raise NotKeptError(f"the journal can't be read: {error}") from None
+
+    async def particulars(self, name: str) -> Particulars:
+        """Give what is shown of a policy; raises UnknownPolicyError."""
+        standing = self._standing()
+        intake = _known(standing, name)
+        policy, kept = intake.policies[name], intake.kept[name]
+
+        def work() -> Particulars:
+            return portray(policy, kept.document.source.sha256, standing.local.suspended.get(name), self._told_of(name))
+
+        return await asyncio.to_thread(work)
+
+    async def listing(self, name: str, start: int, limit: int) -> Listing:
+        """Give some of the entries that a policy names; raises UnknownPolicyError."""
+        policy = _known(self._standing(), name).policies[name]
+        return await asyncio.to_thread(listing, policy, start, limit)
+
+    def _told_of(self, name: str) -> tuple[Revision, ...]:
+        try:
+            return read_revisions(self._state, name)
+        except JournalError:
+            # That it can't be read is a problem of its own; what is enforced is shown without it.
+            return ()
+
+
+def _known(standing: Standing, name: str) -> Intake:
+    intake = standing.intake
+    if intake is None or name not in intake.policies or name not in intake.kept:
+        raise UnknownPolicyError(name)
+    return intake

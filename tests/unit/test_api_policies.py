@@ -1,0 +1,91 @@
+"""One policy's addresses and history, over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatewrit.api.query import cursor
+from gatewrit.engine.events import Event, Topic
+from unit.api_samples import IN_SYNC, NOW, Source
+from unit.test_api_http import asking, refused
+
+
+async def test_what_happened_newest_first() -> None:
+    async with asking() as session:
+        async with session.get("/v1/history") as response:
+            document = await response.json()
+        assert [each["id"] for each in document["items"]] == [5, 3, 2]
+        assert document["next"] is None
+        assert document["items"][1] == {
+            "id": 3,
+            "at": "2016-01-05T11:59:00Z",
+            "event": "policy",
+            "kind": "accepted",
+            "policy": "bes-shutdown",
+            "message": "revision 2 of bes-shutdown counts (before: 1)",
+        }
+        async with session.get("/v1/policies/bes-shutdown/history") as response:
+            assert [each["id"] for each in (await response.json())["items"]] == [3]
+        async with session.get("/v1/history?event=problem") as response:
+            assert [each["id"] for each in (await response.json())["items"]] == [5]
+
+
+async def test_pages_of_history_follow_each_other() -> None:
+    source = Source(IN_SYNC)
+    source.archive.rows = tuple(
+        Event(number, NOW, Topic.POLICY, "state", "bes-shutdown", "x") for number in range(1, 251)
+    )
+    async with asking(source) as session:
+        seen: list[int] = []
+        query = {"limit": "100"}
+        while query:
+            async with session.get("/v1/policies/bes-shutdown/history", params=query) as response:
+                document = await response.json()
+            seen += [each["id"] for each in document["items"]]
+            query = {"limit": "100", "cursor": document["next"]} if document["next"] else {}
+    assert seen == list(range(250, 0, -1))
+
+
+@pytest.mark.parametrize("path", ["/v1/policies/nothing/history", "/v1/policies/nothing/addresses"])
+async def test_of_an_unknown_policy_there_is_nothing(path: str) -> None:
+    async with asking() as session, session.get(path) as response:
+        await refused(response, 404, "no_such_policy")
+
+
+async def test_a_policy_that_was_never_good_names_no_addresses() -> None:
+    async with asking() as session:
+        async with session.get("/v1/policies/unread/addresses") as response:
+            await refused(response, 404, "no_such_policy")
+        async with session.get("/v1/policies/unread/history") as response:
+            assert [each["kind"] for each in (await response.json())["items"]] == ["problem"]
+
+
+async def test_addresses_page_by_page() -> None:
+    async with asking() as session:
+        async with session.get("/v1/policies/bes-shutdown/addresses?limit=1") as response:
+            first = await response.json()
+        assert first["total"] == 2
+        assert first["items"] == [
+            {
+                "service": "blackberry-enterprise",
+                "prefix": "206.51.26.0/24",
+                "ports": ["tcp/3101"],
+                "place": "policies/services/blackberry-enterprise.yaml:4",
+            }
+        ]
+        async with session.get(f"/v1/policies/bes-shutdown/addresses?cursor={first['next']}") as response:
+            second = await response.json()
+        assert [each["prefix"] for each in second["items"]] == ["2607:ffc0::/32"]
+        assert second["next"] is None
+
+
+@pytest.mark.parametrize("after", ["1", "1.0000", "x", f"{10**30}", "-1.efef", "1.", "."])
+async def test_a_cursor_of_another_list_is_refused(after: str) -> None:
+    async with asking() as session, session.get(f"/v1/policies/bes-shutdown/addresses?cursor={cursor(after)}") as given:
+        assert (await refused(given, 400, "bad_parameter"))["parameter"] == "cursor"
+
+
+@pytest.mark.parametrize("query", ["event=nothing", "cursor=eA", "limit=0", "since=1"])
+async def test_a_bad_parameter_of_history(query: str) -> None:
+    async with asking() as session, session.get(f"/v1/history?{query}") as response:
+        await refused(response, 400, "bad_parameter")
