@@ -62,6 +62,7 @@ _MODULES = {
     "journal": ("log",),
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
+    "report": ("report",),
     "seal": ("manifest",),
     "token": ("new",),
 }
