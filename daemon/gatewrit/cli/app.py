@@ -59,6 +59,7 @@ _MODULES = {
     "ask": ("reload", "status"),
     "explain": ("explain",),
     "hand": ("forget", "release", "resume", "suspend"),
+    "importing": ("import",),
     "journal": ("log",),
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
