@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from gatewrit.cli import report_shapes
 from gatewrit.policy import load, schema
 from gatewrit.policy.decode import to_data
 from gatewrit.policy.yaml import read_yaml
@@ -32,7 +33,7 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def test_the_published_schemas_are_current() -> None:
-    made = {**schema.published(), "settings.schema.json": settings_schema()}
+    made = {**schema.published(), "settings.schema.json": settings_schema(), **report_shapes.schemas()}
     assert {path.name: path.read_text() for path in SCHEMAS.iterdir()} == made
 
 

@@ -62,16 +62,20 @@ def show(status: Document, items: Sequence[Document], to: Console) -> None:
         to.out(line if to.is_terminal else line.rstrip(), highlight=False)
 
 
-def render(status: Document, items: Sequence[Document], *, width: int) -> RenderableType:
-    """Return both documents as one thing that rich can print at that width."""
-    parts: list[RenderableType] = [_verdict(status)]
+def render(status: Document, items: Sequence[Document], *, width: int, problems_first: bool = False) -> RenderableType:
+    """Return both documents as one thing that rich can print at that width.
+
+    `problems_first`: where the end may not be seen, as on a screen that doesn't scroll.
+    """
+    policies: list[RenderableType] = []
     ranked = sorted(items, key=lambda item: (_RANK[item["state"]], item["id"]))
     if ranked:
-        parts += [Text(), _columns(ranked, status) if width >= _ROOMY else _entries(ranked, status)]
-    problems = sorted(status["problems"], key=lambda problem: (problem["severity"] != "error", problem["since"]))
-    for problem in problems:
-        parts += [Text(), *_problem(problem, status)]
-    return Group(*parts)
+        policies = [Text(), _columns(ranked, status) if width >= _ROOMY else _entries(ranked, status)]
+    problems: list[RenderableType] = []
+    for problem in sorted(status["problems"], key=lambda each: (each["severity"] != "error", each["since"])):
+        problems += [Text(), *_problem(problem, status)]
+    parts = problems + policies if problems_first else policies + problems
+    return Group(_verdict(status), *parts)
 
 
 def _verdict(status: Document) -> Text:

@@ -587,6 +587,9 @@ class Daemon:
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
         self._in_force = self._standing.intake
+        if (found := self._enforcer.found(done)) is not None:
+            log.warning("rules.found", found=found)
+            self.chronicle.note("found", None, {"found": found})
         await self._enforcer.bring_up(done, self._time.now(), self._hand.resumed)
         if await self._tally.settle(self._enforcer.compiled.counters, done):
             self._enforcer.swept()

@@ -68,6 +68,7 @@ class Enforcer:
         self._look_at = 0.0
         self._digest = ""
         self._retry = 0.0
+        self._looked = False
         self.record = memory.Record()
         self.failure: status.Trouble | None = None
         self.ownership: status.Trouble | None = None
@@ -212,6 +213,18 @@ class Enforcer:
             hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"
         self.failure = status.Trouble("kernel_refused", "error", f"the kernel doesn't take the ruleset: {error}{hint}")
         log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
+
+    def found(self, done: Pass) -> str | None:
+        """Say at the first pass of a life whether the rules that were left are `gone` or `changed`; None if neither.
+
+        Where something else is to be enforced than before, what was changed can't be told from that.
+        """
+        first, self._looked = not self._looked, True
+        if not first or not self.record.installed or not done.changed:
+            return None
+        if done.found.handle is None:
+            return "gone"
+        return "changed" if self.record.digest == self._digest else None
 
     async def bring_up(self, done: Pass, now: int, resumed: Mapping[str, int]) -> None:
         """Begin a new generation if another ruleset is enforced than before, and note whose rules came when.
