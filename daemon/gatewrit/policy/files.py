@@ -248,4 +248,6 @@ def _code(error: OSError) -> Code:
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "there is no such file"
+    if error.errno == errno.EACCES:
+        return f"it can't be read: uid {os.geteuid()} may not. Under systemd that is the user gatewrit: let it"
     return f"it can't be read: {os.strerror(error.errno) if error.errno else error}"
