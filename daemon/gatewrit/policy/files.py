@@ -249,5 +249,6 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "there is no such file"
     if error.errno == errno.EACCES:
-        return f"it can't be read: uid {os.geteuid()} may not. Under systemd that is the user gatewrit: let it"
+        who = f"{os.strerror(error.errno)} to uid {os.geteuid()}"
+        return f"it can't be read: {who}; under systemd the daemon is the user gatewrit: let that one read it"
     return f"it can't be read: {os.strerror(error.errno) if error.errno else error}"
