@@ -69,6 +69,10 @@ fuzz: $(VENV)/.fuzz ## search for inputs that break TARGET=name, or each, for SE
 
 TARGETS = $(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py)))
 
+.PHONY: test-systemd
+test-systemd: $(READY) nspawn ## the units, booted for real in Debian 12 and 13 (root, minutes); PART=bookworm for some of it
+	@PYTHONPATH=tests $(BIN)/python -m systemd $(PART)
+
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
@@ -103,6 +107,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/uv/bin/uv pip compile --
 
 .PHONY: clean
 clean: ## take away what was made here
+	rm -rf --one-file-system /var/tmp/gatewrit-test-systemd
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -148,6 +153,9 @@ promtool: $(READY)
 		chmod +x $(BIN)/promtool.new && mv $(BIN)/promtool.new $(BIN)/promtool; rm -rf $(VENV)/prometheus; }
 	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || \
 		{ echo "This needs promtool, which comes with Prometheus: put it on the PATH, then make again." >&2; exit 1; }
+.PHONY: nspawn
+nspawn:
+	$(call need,command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null,debootstrap systemd-container)
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

@@ -433,9 +433,9 @@ except client.NotAllowedError as error: print(error)
         assert out.decode().startswith(f"user {NOBODY} may not control this daemon")
 
 
-def serve_once(runtime: Path) -> None:
+def serve_once(runtime: Path, owner: int | None = None) -> None:
     async def once() -> None:
-        async with control.serve(runtime, {}):
+        async with control.serve(runtime, {}, owner=owner):
             pass
 
     asyncio.run(once())
@@ -454,3 +454,11 @@ def test_a_directory_of_somebody_else_s_is_refused(runtime: Path) -> None:
     os.chown(runtime, 4711, -1)
     with pytest.raises(listen.ListenError, match="user 4711 owns it"):
         serve_once(runtime)
+
+
+@as_root
+def test_a_directory_of_whose_the_state_is_will_do(runtime: Path) -> None:
+    os.chown(runtime, 4711, -1)
+    serve_once(runtime, owner=4711)
+    with pytest.raises(listen.ListenError, match="user 4711 owns it"):
+        serve_once(runtime, owner=4712)

@@ -145,6 +145,12 @@ def test_a_group_that_cannot_be_given_leaves_the_socket_to_its_owner(
         assert stat.S_IMODE((tmp_path / "x.sock").lstat().st_mode) == 0o600
 
 
+def test_a_group_that_it_has_already_takes_no_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "chown", None)
+    with listen_unix(tmp_path / "x.sock", 0o660, tmp_path.stat().st_gid):
+        assert stat.S_IMODE((tmp_path / "x.sock").lstat().st_mode) == 0o660
+
+
 def test_only_the_own_socket_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     listen_unix(path, 0o600).close()

@@ -426,7 +426,7 @@ def test_a_file_that_the_system_refuses_is_a_fault_of_that_file(
     monkeypatch.setattr(os, "open", refuse)
     reading = load.read_directory(tmp_path)
     assert [fault.code for fault in reading.broken_policies["b"]] == ["unreadable"]
-    assert "Permission denied" in reading.broken_services["one"][0].message
+    assert f"Permission denied to uid {os.geteuid()}" in reading.broken_services["one"][0].message
     assert list(reading.policies) == ["order-a"]
 
 

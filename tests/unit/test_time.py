@@ -11,6 +11,7 @@ import pytest
 
 from gatewrit.engine.config import Config
 from gatewrit.engine.daemon import Daemon
+from gatewrit.engine.enforcer import LOOK_EVERY
 from gatewrit.engine.notify import Notifier
 from gatewrit.kernel import expressions as nf
 from gatewrit.policy.instant import parse_instant
@@ -28,6 +29,15 @@ DAY = 86400
 Rule = tuple[int | None, bool]
 
 
+class Heard(Notifier):
+    """Counts how often the watchdog is fed."""
+
+    fed = 0
+
+    def alive(self) -> None:
+        self.fed += 1
+
+
 class Bench:
     """A daemon on a kernel in memory, with a clock that the test moves."""
 
@@ -38,6 +48,7 @@ class Bench:
         self.kernel = FakeKernel()
         self.clock = FakeClock(NOW)
         self.daemon: Daemon | None = None
+        self.notifier = Heard(None)
 
     def order(self, name: str, start: float | str, until: float | str) -> None:
         (self.policies / "services" / f"{name}.yaml").write_text(service(name, ("203.0.113.0/24", "tcp/3101")))
@@ -46,7 +57,7 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Have it run, from its first complete ruleset on."""
-        self.daemon = Daemon(Config("g", self.policies, self.state), self.kernel, self.clock, Notifier(None))
+        self.daemon = Daemon(Config("g", self.policies, self.state), self.kernel, self.clock, self.notifier)
         task = asyncio.create_task(self.daemon.run())
         try:
             await asyncio.wait_for(self.daemon.reload(), 10)
@@ -250,3 +261,26 @@ async def test_across_a_change_of_the_clocks_the_rules_hold_the_true_instants(
         assert bench.ladder == [(end, True)]
         bench.clock.set(end)
         await bench.until(lambda: bench.empty)
+
+
+async def test_a_pass_that_hangs_starves_the_watchdog(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.order("order", NOW, NOW + DAY)
+    hangs, goes_on = asyncio.Event(), asyncio.Event()
+    generation = bench.kernel.generation
+
+    async def hang() -> int:
+        hangs.set()
+        await goes_on.wait()
+        return await generation()
+
+    async with bench.running():
+        await bench.pass_(1)
+        monkeypatch.setattr(bench.kernel, "generation", hang)
+        await bench.pass_(LOOK_EVERY)
+        await asyncio.wait_for(hangs.wait(), 10)
+        fed = bench.notifier.fed
+        await bench.clock.pass_(300)
+        await asyncio.sleep(0)
+        assert bench.notifier.fed == fed
+        goes_on.set()
+        await bench.until(lambda: bench.notifier.fed > fed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -212,6 +214,20 @@ async def test_each_time_that_it_rings_is_told_and_watched_on(monkeypatch: pytes
 
 def test_the_kernel_tells_whether_the_clock_is_synchronised() -> None:
     assert SystemClock().synchronised() in (True, False)
+
+
+def test_where_the_kernel_may_not_be_asked_timesyncd_s_file_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "_LIBC", SimpleNamespace(adjtimex=lambda _answer: -1))
+    monkeypatch.setattr(clocks, "TIMESYNCD", tmp_path / "synchronized")
+    assert SystemClock().synchronised() is None
+    (tmp_path / "synchronized").touch()
+    assert SystemClock().synchronised() is True
+    for leapt in (40_000, -60):
+        touched = time.time() - leapt
+        os.utime(tmp_path / "synchronized", (touched, touched))
+        assert SystemClock().synchronised() is None, "the clock is far from where it was when it was set"
 
 
 def _timers() -> set[str]:

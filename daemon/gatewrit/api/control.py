@@ -74,21 +74,24 @@ def socket_path(runtime: Path) -> Path:
 
 
 @asynccontextmanager
-async def serve(
+async def serve(  # noqa: PLR0913 - each by name
     runtime: Path,
     verbs: Mapping[str, Verb],
     *,
     group: str | None = None,
+    owner: int | None = None,
     grace: float = 5.0,
     patience: float = 30.0,
 ) -> AsyncIterator[Path]:
     """Answer on `runtime`/control.sock; raise HeldError if a living daemon does already, ListenError if we can't.
 
+    The directory may be root's, ours, or that of the user `owner`.
+
     A client has `patience` seconds to say what it wants, and again to take its answer. At the end a verb under way
     gets `grace` seconds; whoever still waits then sees the connection end.
     """
     path = socket_path(runtime)
-    lock = _lock(runtime)
+    lock = _lock(runtime, {0, os.geteuid(), owner})
     try:
         gid = listen.group_id(group)
         sock = listen.listen_unix(path, 0o600 if gid is None else 0o660, gid)
@@ -105,12 +108,12 @@ async def serve(
         os.close(lock)
 
 
-def _lock(runtime: Path) -> int:
+def _lock(runtime: Path, owners: Collection[int | None]) -> int:
     """Take the lock that says that a daemon lives here; the kernel lets go of it when the daemon dies, however."""
     path = runtime / "control.lock"
     try:
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _refuse_shared(runtime)
+        _refuse_shared(runtime, owners)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise listen.ListenError(f"{path}: {error.strerror}") from error
@@ -126,10 +129,10 @@ def _lock(runtime: Path) -> int:
     return lock
 
 
-def _refuse_shared(runtime: Path) -> None:
+def _refuse_shared(runtime: Path, owners: Collection[int | None]) -> None:
     """Refuse a directory in which others could put a socket of theirs in the place of ours."""
     status = runtime.stat()
-    if status.st_uid not in {0, os.geteuid()}:
+    if status.st_uid not in owners:
         raise listen.ListenError(f"{runtime}: user {status.st_uid} owns it; the runtime directory is to be root's own")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise listen.ListenError(f"{runtime}: others can write to it; chmod 755 {runtime}")

@@ -50,8 +50,11 @@ _REST = 10.0
 
 
 def socket_path(runtime: Path) -> Path:
-    """Return where the server finds the enforcer of a runtime directory."""
-    return runtime / "http-feed.sock"
+    """Return where the server finds the enforcer of a runtime directory.
+
+    In a directory of its own, from which it gets the server's group (setgid, tmpfiles.d) where nobody may give it that.
+    """
+    return runtime / "http" / "feed.sock"
 
 
 class Feed:

@@ -196,7 +196,9 @@ def _refuse_live(path: Path) -> None:
 
 def _give(path: Path, group: int) -> bool:
     try:
-        os.chown(path, -1, group)
+        # The daemon's own group, or that of a setgid directory, it has already: then it takes no right.
+        if path.lstat().st_gid != group:
+            os.chown(path, -1, group)
     except OSError as error:
         log.warning("listen.group_refused", path=str(path), group=group, reason=_reason(error))
         return False

@@ -89,6 +89,9 @@ def read(path: Path) -> bytes | None:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        how = f"chgrp gatewrit {path} && chmod 640 {path}"
+        raise _one(path, "unreadable", f"the daemon's user (uid {os.geteuid()}) may not read it: {how}") from None
     except OSError as error:
         raise _one(path, "unreadable", os.strerror(error.errno or 0)) from None
     try:

@@ -11,7 +11,7 @@ import click
 from gatewrit import log
 from gatewrit.api import client
 from gatewrit.api.documents import progress_document
-from gatewrit.cli import waiting
+from gatewrit.cli import owner, waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.ask import ask, confirm_within, guard, tell
 from gatewrit.cli.credentials import LackingError, refuse_open
@@ -48,6 +48,7 @@ def run_(settings: Settings, *, without_http: bool) -> int:
     except LackingError as error:
         raise Quit(str(error), REFUSED) from None
     log.configure(settings.log.format, settings.log.level)
+    owner.stand_in(settings)
     return FINE if run(serve(settings, apart=without_http)) else FAILED
 
 
@@ -55,6 +56,7 @@ def run_(settings: Settings, *, without_http: bool) -> int:
 @confirm_within
 def apply(settings: Settings, *, confirm_within: int | None, as_json: bool) -> int:
     """Enforce the policies now: through the running daemon, or once without one."""
+    owner.stand_in(settings)
     guard(settings, confirm_within)
     try:
         return tell(run(_apply(settings, confirm_within)), as_json=as_json)
@@ -88,6 +90,7 @@ def remove(settings: Settings, *, as_json: bool) -> int:
     Works with a dead daemon and whatever has become of its state. The policies and counts are kept, and the journal
     says who did it.
     """
+    owner.stand_in(settings)
     removed = run(_remove())
     lost = _forget_installed(settings) if removed else None
     unwritten = _write_down(settings) if removed else None

@@ -9,6 +9,7 @@ import click
 
 from gatewrit import log
 from gatewrit.api import client
+from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
@@ -96,6 +97,7 @@ def _until(text: str) -> int:
 
 def _order(settings: Settings, request: Request, *, as_json: bool) -> int:
     """Have it done, by the running daemon or without one, and tell what came of it."""
+    owner.stand_in(settings)
     try:
         done = run(_have_done(settings, request))
     except RefusedError as refusal:

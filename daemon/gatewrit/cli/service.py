@@ -18,7 +18,7 @@ import gatewrit
 from gatewrit.api import control, documents, words
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
-from gatewrit.cli import desk
+from gatewrit.cli import desk, owner
 from gatewrit.cli.app import fault_json
 from gatewrit.cli.web import Web
 from gatewrit.compile.rails import Protected, Rails
@@ -113,7 +113,10 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
                 daemon.want_reload(ordered=True)
 
             loop.add_signal_handler(signal.SIGHUP, reload)
-            async with control.serve(settings.runtime, _verbs(daemon, web), group=settings.control.group):
+            held = control.serve(
+                settings.runtime, _verbs(daemon, web), group=settings.control.group, owner=owner.of(settings)
+            )
+            async with held:
                 fine = await _live(daemon, web, stop, notifier)
             await daemon.save()
     log.info("daemon.stopped", table="stays in force")

@@ -10,6 +10,7 @@ import click
 
 from gatewrit import log
 from gatewrit.api import client
+from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
@@ -37,6 +38,7 @@ _ATTEMPTS, _PAUSE = 20, 0.5
 @verb("gatewrit apply --confirm-within 5m && gatewrit verify && gatewrit confirm")
 def confirm(settings: Settings, *, as_json: bool) -> int:
     """Have a change stay that was applied with --confirm-within."""
+    owner.stand_in(settings)
     return _tell(settings, Taking("confirm", *account()), as_json=as_json)
 
 
@@ -52,6 +54,8 @@ def rollback(
     What was rescinded, suspended or has lapsed since stays so. The policy files aren't followed until the next
     `gatewrit apply` or `gatewrit reload`; until then the gateway is degraded, `rolled_back`.
     """
+    if not listing:
+        owner.stand_in(settings)
     if unless_confirmed is not None:
         code: int = run(_unless_confirmed(settings, unless_confirmed))
         return code

@@ -197,8 +197,12 @@ class Daemon:
                 await self._turn()
 
     async def _turn(self) -> None:
-        """Do the one thing that is due next, or wait for it."""
+        """Do the one thing that is due next, or wait for it.
+
+        What feeds the watchdog is the end of a turn, so that a pass that hangs starves it, though all else goes on.
+        """
         self._turned = self._clock.monotonic()
+        self._notifier.alive()
         await self.chronicle.write()
         if self._hand.asked and (self._standing.intake is not None or self._blind):
             # Somebody is in a hurry; the files may wait.
@@ -621,6 +625,8 @@ class Daemon:
             self._publish()
 
     def _enforcing(self, done: int, size: int) -> bool:
+        """Show how far a pass is, each time that the kernel has taken in a part of it."""
+        self._notifier.alive()
         self._show_progress("preparing set elements in the kernel", done, size)
         return True
 
@@ -691,7 +697,6 @@ class Daemon:
 
     async def _wait(self) -> None:
         """Wait until something is due or wanted."""
-        self._notifier.alive()
         left = self._agenda.left(COUNT_EVERY)
         if self._next is not None:
             left = min(left, max(_BRIEF, self._time.left(self._next)))

@@ -36,6 +36,11 @@ LEAP = 31 * 86400.0
 #: Seconds between two saves of the floor while nothing is applied.
 SAVE_EVERY = 60.0
 
+_UNTOLD = (
+    "the unit doesn't let the kernel be asked (ProtectClock=), and systemd-timesyncd doesn't vouch for it; where "
+    "another program keeps it, install the drop-in other-time-daemon.conf"
+)
+
 
 def advance(floor: float, elapsed: float, wall: float, *, synchronised: bool) -> float:
     """Give the floor after `elapsed` seconds, with the clock at `wall`. It never goes back."""
@@ -110,7 +115,7 @@ class Timekeeper:
                 "end by it, but until something vouches for it no rule is swept and no guard dropped"
             )
         if not synchronised:
-            why = "nothing synchronises it" if synchronised is False else "the kernel doesn't tell (adjtimex)"
+            why = "nothing synchronises it" if synchronised is False else _UNTOLD
             found["unknown"] = f"the clock isn't known to be right, as {why}; orders start and end when it says so"
         self._said = {kind: self._said.get(kind, message) for kind, message in found.items()}
         return [_trouble(kind, message, self._scribe.state) for kind, message in self._said.items()]

@@ -248,4 +248,7 @@ def _code(error: OSError) -> Code:
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "there is no such file"
+    if error.errno == errno.EACCES:
+        who = f"{os.strerror(error.errno)} to uid {os.geteuid()}"
+        return f"it can't be read: {who}; under systemd the daemon is the user gatewrit: let that one read it"
     return f"it can't be read: {os.strerror(error.errno) if error.errno else error}"
