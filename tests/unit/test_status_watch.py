@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from gatewrit.api.documents import policies_document, status_document
+from gatewrit.api.documents import policy_item, status_document
 from gatewrit.cli.watch import Screen, Shown
 from unit.api_samples import DEGRADED, NOW
 
@@ -21,7 +21,7 @@ def screen(shown: Shown, now: float, *, height: int = 40, width: int = 100) -> l
 def answered(at: float = 100.0) -> Shown:
     answer = {
         "status": status_document(DEGRADED, NOW),
-        "policies": policies_document(DEGRADED)["items"],
+        "policies": [policy_item(view) for view in DEGRADED.policies],
         "clocks": {"bes-shutdown": {"from": "2015-12-31 00:00 Asia/Karachi (+05:00)"}},
     }
     shown = Shown()
