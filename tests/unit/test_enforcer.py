@@ -44,7 +44,7 @@ class Bench:
         self.agenda = Agenda(self.clock)
         self.enforcer = Enforcer(self.kernel, self.clock, self.agenda, Scribe(state))
         compiled = compile_policies([], 1_700_000_000, ("forward",), -10)
-        self.enforcer.want(compiled, "digest")
+        self.enforcer.want(compiled, "digest", {})
 
     async def looked(self, took: float) -> None:
         await self.enforcer.enforce("reload")

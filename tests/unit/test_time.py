@@ -50,9 +50,9 @@ class Bench:
         self.daemon: Daemon | None = None
         self.notifier = Heard(None)
 
-    def order(self, name: str, start: float | str, until: float | str) -> None:
+    def order(self, name: str, start: float | str, until: float | str, revision: int = 1) -> None:
         (self.policies / "services" / f"{name}.yaml").write_text(service(name, ("203.0.113.0/24", "tcp/3101")))
-        (self.policies / f"{name}.yaml").write_text(policy(name, name, start=start, until=until))
+        (self.policies / f"{name}.yaml").write_text(policy(name, name, start=start, until=until, revision=revision))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -113,6 +113,22 @@ def _counts(expressions: tuple[nf.Expression, ...]) -> bool:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+async def test_an_order_that_is_moved_to_now_acts_since_now(bench: Bench) -> None:
+    bench.order("order", NOW + 1000, NOW + 9000)
+    async with bench.running():
+        assert bench.daemon is not None
+        await bench.pass_(50)
+        bench.order("order", NOW - 500, NOW + 9000, revision=2)
+        assert (await bench.daemon.reload()).ok
+        (view,) = bench.daemon.snapshot().policies
+        assert (view.state.value, view.in_force_since) == ("in_force", NOW + 50)
+        await bench.pass_(50)
+        bench.order("order", NOW - 600, NOW + 9000, revision=3)
+        assert (await bench.daemon.reload()).ok
+        (view,) = bench.daemon.snapshot().policies
+        assert view.in_force_since == NOW + 50, "it was in force before that amendment"
 
 
 async def test_a_start_takes_its_guard_away_and_an_end_sweeps(bench: Bench) -> None:

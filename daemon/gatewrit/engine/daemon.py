@@ -448,8 +448,8 @@ class Daemon:
         await self._hand.sweep(settled)
         self._standing = replace(self._standing, local=self._hand.local)
         self._show_progress("working out the rules")
-        compiled, digest, against = await asyncio.to_thread(self._compile, intake, settled)
-        self._enforcer.want(compiled, digest)
+        compiled, digest, against, starts = await asyncio.to_thread(self._compile, intake, settled)
+        self._enforcer.want(compiled, digest, starts)
         self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
         addresses = await asyncio.to_thread(self._recall.addresses, intake.policies, compiled.addresses)
         desired = (compiled.segments[4], compiled.segments[6])
@@ -462,10 +462,11 @@ class Daemon:
         hooks, priority = self._config.hooks, self._config.priority
         return chosen, compile_policies(chosen, now, hooks, priority, self._around.now, memo=self._memo)
 
-    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict]]:
+    def _compile(self, intake: Intake, now: int) -> tuple[Compiled, str, list[Conflict], dict[str, int]]:
         chosen, compiled = self._rendered(intake, now)
         self._around.compare(chosen, self._memo)
-        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, self._memo)
+        starts = {each.id: each.effective.start.epoch for each in chosen}
+        return compiled, text.digest(compiled.ruleset), conflicts(chosen, now, self._memo), starts
 
     def _instant_came(self) -> bool:
         """Whether something has begun or ended since the rules were made; however late we are, nothing is missed."""

@@ -67,6 +67,7 @@ class Enforcer:
         self._proven_at, self._proving_took = 0.0, 0.0
         self._look_at = 0.0
         self._digest = ""
+        self._starts: Mapping[str, int] = {}
         self._retry = 0.0
         self._looked = False
         self.record = memory.Record()
@@ -88,9 +89,9 @@ class Enforcer:
         """Remember how enforcement last stood; raises `ValueError` or `OSError`."""
         self.record = memory.load_record(self._scribe.state)
 
-    def want(self, compiled: Compiled, digest: str) -> None:
-        """Say what the kernel should hold from now on."""
-        self._compiled, self._digest = compiled, digest
+    def want(self, compiled: Compiled, digest: str, starts: Mapping[str, int]) -> None:
+        """Say what the kernel should hold from now on; `starts` are those of its policies, in epoch seconds."""
+        self._compiled, self._digest, self._starts = compiled, digest, starts
 
     async def prepare(self, ruleset: Ruleset, go_on: Callable[[int, int], bool]) -> bool:
         """Prepare the kernel for a ruleset that is to be wanted later; False if `go_on` said to stop before the end.
@@ -231,14 +232,22 @@ class Enforcer:
 
         `resumed` says when the kernel itself resumed a policy after a suspension by hand.
         """
-        installed = self.record.installed
-        record = replace(
-            self.record,
-            installed={name: max(installed.get(name, now), resumed.get(name, 0)) for name in self.compiled.addresses},
-        )
+        names = self.compiled.addresses
+        installed = {name: max(self._came(name, now), resumed.get(name, 0)) for name in names}
+        starts = {name: start for name, start in self._starts.items() if name in names}
+        record = replace(self.record, installed=installed, starts=starts)
         if self._digest != record.digest or done.changed:
             grown = record.generation + (self._digest != record.digest)
             record = replace(record, generation=grown, digest=self._digest, applied_at=now)
         if record != self.record:
             self.record = record
             await self._scribe.write("record", lambda: memory.save_record(self._scribe.state, record))
+
+    def _came(self, name: str, now: int) -> int:
+        """Say since when the kernel has a policy's rules, as far as they can act.
+
+        Those of a start that was still to come, and that an amendment moved to before now, have come only now.
+        """
+        came = self.record.installed.get(name, now)
+        moved = self.record.starts.get(name, 0) > now >= self._starts.get(name, 0)
+        return now if moved else came

@@ -25,13 +25,15 @@ class Record:
     """How enforcement last stood: the ruleset's generation and digest, when it was applied, since when it has whom.
 
     Instants are epoch seconds. A generation is one state of the ruleset that was enforced; it only grows. `installed`
-    says when each policy's rules came into the kernel, guards for a later start included.
+    says when each policy's rules came into the kernel, guards for a later start included; `starts` which start they
+    have.
     """
 
     generation: int = 0
     digest: str | None = None
     applied_at: int | None = None
     installed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    starts: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def document(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -41,6 +43,7 @@ class Record:
             "digest": self.digest,
             "applied_at": self.applied_at,
             "installed": dict(self.installed),
+            "starts": dict(self.starts),
         }
 
 
@@ -52,7 +55,10 @@ def load_record(state: Path) -> Record:
     try:
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
-        since = {name: durable.whole(instant, LAST) for name, instant in value["installed"].items()}
+        since, starts = (
+            {name: durable.whole(instant, LAST) for name, instant in value.get(key, {}).items()}
+            for key in ("installed", "starts")
+        )
         applied = value["applied_at"]
         digest = value["digest"]
         return Record(
@@ -60,6 +66,7 @@ def load_record(state: Path) -> Record:
             None if digest is None else str(digest),
             None if applied is None else durable.whole(applied, LAST),
             since,
+            starts,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error!r}") from error
