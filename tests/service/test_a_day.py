@@ -31,13 +31,15 @@ MASKS = (
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b[0-9a-f]{8,16}…?", "DIGEST"),
     (r"just now|\d+ (s|min|h|days?)( \d+ (s|min|h))?( ago)?", "A WHILE"),
-    (r"pid \d+", "PID"),
+    (r"\d+ rows, 1 to \d+", "ROWS"),
+    (r"^ +\d+  INSTANT", "ROW"),
+    (r"'[a-z_]+'=[0-9.]+\w*", "FIGURE"),
 )
 
 
 def masked(text: str) -> str:
     for pattern, name in MASKS:
-        text = re.sub(pattern, name, text)
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
