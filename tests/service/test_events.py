@@ -122,3 +122,22 @@ def test_one_policy_with_all_that_is_shown_of_it(gateway: Gateway) -> None:
     assert addresses["total"] == 3
     _, rest = gateway.get(f"/v1/policies/beta/addresses?cursor={addresses['next']}")
     assert [each["prefix"] for each in rest["items"]] == ["2001:db8::/32"]
+
+
+def test_how_the_policies_stood_before_an_amendment(gateway: Gateway) -> None:
+    gateway.order("beta", "198.51.100.0/24", "tcp/80")
+    gateway.start()
+    until(lambda: gateway.get("/v1/policies/beta/history")[1]["items"])
+    _, history = gateway.get("/v1/policies/beta/history")
+    then = history["items"][0]["at"]
+    # The journal is asked by the second, so the amendment is in another one.
+    until(lambda: gateway.get("/v1/status")[1]["now"] > then)
+    gateway.order("beta", ["198.51.100.0/24", "203.0.113.0/24"], "tcp/80", revision=2, state="rescinded")
+    gateway.reload()
+    assert gateway.get("/v1/policies/beta")[1]["state"] == "rescinded"
+    _, stood = gateway.get(f"/v1/policies/beta?at={then}")
+    assert (stood["revision"], stood["state"], stood["counters"]) == (1, "in_force", None)
+    assert [each["revision"] for each in stood["revisions"]] == [1]
+    assert stood["endpoints"][0]["endpoints"][0]["prefixes"]["first"] == ["198.51.100.0/24"]
+    assert [each["state"] for each in gateway.get(f"/v1/policies?at={then}")[1]["items"]] == ["in_force"]
+    assert gateway.get("/v1/policies?at=2015-01-01T00:00:00Z")[0] == 404

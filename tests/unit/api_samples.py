@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gatewrit.engine.answer import Answer, NotKeptError, Question, Verdict
@@ -201,7 +201,14 @@ class Archive:
         chosen = found if turn.after is not None else found[::-1]
         return Page(tuple(chosen[: turn.limit]), len(chosen) > turn.limit, 1, self.rows[-1].id)
 
-    async def particulars(self, name: str) -> Particulars:
+    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
+        if at < NOW - 100:
+            raise NotKeptError("the journal begins at 2016-01-05T11:58:20Z")
+        return (replace(SHUTDOWN, revision=1, packets=0, bytes=0),)
+
+    async def particulars(self, name: str, at: int | None = None) -> Particulars:
+        if name == PARTICULARS.id and at is not None:
+            return replace(PARTICULARS, revision=1, sha256=None, revisions=())
         if name != PARTICULARS.id:
             raise UnknownPolicyError(name)
         return PARTICULARS

@@ -25,7 +25,7 @@ from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Recent, Topic, Turn
 from gatewrit.engine.particulars import UnknownPolicyError
 from gatewrit.engine.snapshot import Enforcement
-from unit.api_samples import DEGRADED, EVENTS, IN_SYNC, PARTICULARS, SHUTDOWN, STARTING, Source
+from unit.api_samples import DEGRADED, EVENTS, IN_SYNC, NOW, PARTICULARS, SHUTDOWN, STARTING, Source
 from unit.test_api_access import TOKENS, pem
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ async def test_what_happens_is_told_and_the_archive_is_asked() -> None:
         assert here.recent.after(5) == (more,)
         archive = here.archive
         assert await archive.particulars("bes-shutdown") == PARTICULARS
+        assert await archive.particulars("bes-shutdown", 7) == await source.archive.particulars("bes-shutdown", 7)
+        assert repr(await archive.policies_at(NOW)) == repr(await source.archive.policies_at(NOW))
+        with pytest.raises(NotKeptError):
+            await archive.policies_at(7)
         assert await archive.listing("bes-shutdown", 1, 5) == await source.archive.listing("bes-shutdown", 1, 5)
         for turn in (Turn(), Turn("bes-shutdown"), Turn(after=2, limit=1), Turn(topic=Topic.PROBLEM, before=9)):
             assert await archive.events(turn) == await source.archive.events(turn)
@@ -215,6 +219,8 @@ HOSTILE = [
     question(b"[" * 4000),
     question(b'{"number": 1}'),
     question(b'{"number": 1, "parameters": {"address": 5}}'),
+    question(b'{"number": 1, "at": -1}'),
+    question(b'{"number": 1, "policy": "x", "at": 1e30}'),
     question(b'{"number": 1, "turn": {"limit": 1001}}'),
     question(b'{"number": 1, "turn": {"limit": 0}}'),
     question(b'{"number": 1, "turn": {"before": 9223372036854775808}}'),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gatewrit.api import face
+from gatewrit.api.bucket import Bucket
 from gatewrit.api.query import cursor
 from gatewrit.engine.events import Event, Topic
 from unit.api_samples import IN_SYNC, NOW, Source
@@ -89,3 +91,47 @@ async def test_a_cursor_of_another_list_is_refused(after: str) -> None:
 async def test_a_bad_parameter_of_history(query: str) -> None:
     async with asking() as session, session.get(f"/v1/history?{query}") as response:
         await refused(response, 400, "bad_parameter")
+
+
+async def test_how_the_policies_stood() -> None:
+    async with asking() as session:
+        for path in ("/v1/policies", "/v1/policies?state=in_force"):
+            async with session.get(path, params={"at": "2016-01-05T16:59:30+05:00"}) as response:
+                (item,) = (await response.json())["items"]
+            assert (item["id"], item["revision"], item["counters"], item["addresses"]) == (
+                "bes-shutdown",
+                1,
+                None,
+                None,
+            )
+        async with session.get("/v1/policies/bes-shutdown?at=2016-01-05T11:59:30Z") as response:
+            document = await response.json()
+            assert (document["revision"], document["sha256"], document["revisions"]) == (1, None, [])
+        async with session.get("/v1/policies?format=csv&at=2016-01-05T11:59:30Z") as response:
+            assert "bes-shutdown" in await response.text()
+        async with session.get("/v1/policies/court-118?at=2016-01-05T11:59:30Z") as response:
+            await refused(response, 404, "no_such_policy")
+
+
+@pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/bes-shutdown"])
+@pytest.mark.parametrize(
+    ("at", "status", "code"),
+    [
+        ("2016-01-05T11:00:00Z", 404, "not_kept"),
+        ("2016-01-05T12:00:01Z", 400, "bad_parameter"),
+        ("yesterday", 400, "bad_parameter"),
+        ("2016-01-05T11:59:30", 400, "bad_parameter"),
+    ],
+)
+async def test_what_nobody_can_say_of_another_time(path: str, at: str, status: int, code: str) -> None:
+    async with asking() as session, session.get(path, params={"at": at}) as response:
+        await refused(response, status, code)
+
+
+async def test_the_past_may_be_asked_for_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face, "Bucket", lambda: Bucket(0.01, 2))
+    async with asking() as session:
+        for status in (200, 200, 429):
+            async with session.get("/v1/policies?at=2016-01-05T11:59:00Z") as response:
+                assert response.status == status
+        assert int(response.headers["Retry-After"]) >= 1

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewrit.api.documents import instant, policy_item, stated
+from gatewrit.api.documents import instant, stated
 
 if TYPE_CHECKING:
     from gatewrit.api import shapes
     from gatewrit.engine.events import Event
     from gatewrit.engine.particulars import Entries, Listed, Particulars, Revision, ServiceView, Sources
-    from gatewrit.engine.snapshot import PolicyView
 
 
-def policy_document(view: PolicyView, shown: Particulars | None) -> shapes.Policy:
+def policy_document(item: shapes.Item, shown: Particulars | None) -> shapes.Policy:
     """Return `/v1/policies/{id}`: the item of the list, and its particulars where anybody can tell them."""
-    return {**policy_item(view), **(_NOTHING if shown is None else _particulars(shown))}
+    return {**item, **(_NOTHING if shown is None else _particulars(shown))}
 
 
 _NOTHING: shapes.Particulars = {

@@ -61,11 +61,15 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question as the server puts it: the parameters of `/v1/explain`, a policy, a part of its list, or events."""
+    """A question as the server puts it: the parameters of `/v1/explain`, a policy, a part of its list, or events.
+
+    `at`, a past instant in epoch seconds, is of the policy, or by itself asks how all of them stood.
+    """
 
     number: int
     parameters: dict[str, str] | None = None
     policy: str | None = None
+    at: int | None = None
     stretch: Stretch | None = None
     turn: happenings.Turn | None = None
 
@@ -79,6 +83,7 @@ class Told:
     particulars: details.Particulars | None = None
     listing: details.Listing | None = None
     page: happenings.Page | None = None
+    views: tuple[snapshots.PolicyView, ...] | None = None
     not_kept: str | None = None
     unknown: bool = False
 

@@ -78,6 +78,11 @@ def manifest_document(accepted: Accepted) -> shapes.Manifest:
     }
 
 
+def past_item(view: PolicyView) -> shapes.Item:
+    """Return a policy as it stood at a past instant, of which nobody knows counters and addresses."""
+    return {**policy_item(view), "counters": None, "addresses": None}
+
+
 def policy_item(view: PolicyView) -> shapes.Item:
     """Return `/v1/policies/{id}`, which is also one item of the list."""
     return {

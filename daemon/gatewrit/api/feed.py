@@ -303,8 +303,10 @@ class _Line(asyncio.Protocol):
         match ask:
             case codec.Ask(number, parameters=dict(parameters)):
                 return codec.Told(number, await source.explain(read_question(parameters)))
-            case codec.Ask(number, policy=str(policy)):
-                return codec.Told(number, particulars=await source.archive.particulars(policy))
+            case codec.Ask(number, policy=str(policy), at=at) if _sane(1, at or 0):
+                return codec.Told(number, particulars=await source.archive.particulars(policy, at))
+            case codec.Ask(number, policy=None, at=int(at)) if _sane(1, at):
+                return codec.Told(number, views=await source.archive.policies_at(at))
             case codec.Ask(number, stretch=codec.Stretch(policy, start, limit)) if _sane(limit, start):
                 return codec.Told(number, listing=await source.archive.listing(policy, start, limit))
             case codec.Ask(number, turn=Turn(before=before, after=after, limit=limit) as turn) if _sane(
@@ -316,7 +318,7 @@ class _Line(asyncio.Protocol):
 
 def _sane(limit: int, *places: int) -> bool:
     """Whether so much may be asked for, at places that there can be."""
-    return 1 <= limit <= MOST and all(0 <= place < 1 << 63 for place in places)
+    return 1 <= limit <= MOST and all(0 <= place < 1 << 50 for place in places)
 
 
 def _encoded(kind: bytes, value: object) -> bytes:

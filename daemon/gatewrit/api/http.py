@@ -122,9 +122,8 @@ async def explain(face: Face, request: web.Request) -> web.Response:
         question = read_question(query.parameters(request))
     except QuestionError as error:
         raise query.bad(error.parameter, str(error)) from None
-    wait = face.explanations.take(asyncio.get_running_loop().time())
-    if wait:
-        return wire.too_many(wait)
+    if wait := face.explanations.take(asyncio.get_running_loop().time()):
+        raise wire.TooOftenError(wait)
     try:
         found = await face.source.explain(question)
     except NotKeptError as error:

@@ -86,8 +86,12 @@ PATHS: Mapping[str, Path] = MappingProxyType(
             "Metrics, in the format that `Accept` asks for", media=("text/plain", "application/openmetrics-text")
         ),
         "/v1/status": Path("The verdict over the gateway", shapes.Status),
-        "/v1/policies": Path("The policies", shapes.Policies, (JSON, CSV), (*_PAGED, *_SOUGHT)),
-        "/v1/policies/{id}": Path("One policy, with all that is shown of it", shapes.Policy, errors=(404, 503)),
+        "/v1/policies": Path(
+            "The policies", shapes.Policies, (JSON, CSV), (*_PAGED, *_SOUGHT, "at"), errors=(404, 503)
+        ),
+        "/v1/policies/{id}": Path(
+            "One policy, with all that is shown of it", shapes.Policy, takes=("at",), errors=(404, 503)
+        ),
         "/v1/policies/{id}/addresses": Path(
             "The entries that it names", shapes.Listing, (JSON, CSV), _PAGED, errors=(404, 503)
         ),

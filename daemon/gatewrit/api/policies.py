@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gatewrit.api.face import Face, Rendered
     from gatewrit.engine.particulars import Particulars
-    from gatewrit.engine.snapshot import PolicyView, Snapshot
+    from gatewrit.engine.snapshot import PolicyView
 
 
 #: How much of a list's digest stands in a cursor.
@@ -30,33 +30,48 @@ _DIGEST = 16
 
 
 async def list_policies(face: Face, request: web.Request) -> web.Response:
-    """Answer with one page of the policies."""
+    """Answer with one page of the policies, as they are or as they stood."""
     given = query.parameters(request)
     choice, as_csv = read_choice(given), query.wants_csv(request, given)
+    at = query.read_past(given, face.now())
     snapshot = face.source.snapshot()
+    views, item = snapshot.policies, documents.policy_item
+    if at is not None:
+        views, item = await _stood(face, at), documents.past_item
 
     def work() -> Rendered:
-        views, following = choose(snapshot.policies, choice)
-        items = [documents.policy_item(view) for view in views]
+        chosen, following = choose(views, choice)
         columns = table.POLICY_COLUMNS if as_csv else None
-        return _list(items, following, columns, table.policy_row)
+        return _list([item(view) for view in chosen], following, columns, table.policy_row)
 
-    return _answer(request, await face.render(("policies", choice, as_csv), snapshot, work), as_csv=as_csv)
+    return _answer(request, await face.render(("policies", choice, as_csv, at), snapshot, work), as_csv=as_csv)
 
 
 async def show_policy(face: Face, request: web.Request) -> web.Response:
-    """Answer with one policy."""
-    query.parameters(request)
-    snapshot = face.source.snapshot()
-    view = _view(snapshot, request.match_info["id"])
+    """Answer with one policy, as it is or as it stood."""
+    at = query.read_past(query.parameters(request), face.now())
+    snapshot, name = face.source.snapshot(), request.match_info["id"]
+    view = _view(snapshot.policies if at is None else await _stood(face, at), name)
     if view is None:
         raise _unknown()
 
     async def work() -> Rendered:
-        shown = await _particulars(face, view.id)
-        return rendered(documents.encode(closely.policy_document(view, shown)) + b"\n")
+        item = documents.policy_item(view) if at is None else documents.past_item(view)
+        shown = await _particulars(face, name, at)
+        return rendered(documents.encode(closely.policy_document(item, shown)) + b"\n")
 
-    return answer(request, await face.once(("policy", view.id), snapshot, work))
+    return answer(request, await face.once(("policy", name, at), snapshot, work))
+
+
+async def _stood(face: Face, at: int) -> tuple[PolicyView, ...]:
+    """Ask how the policies stood; whoever asks again meanwhile gets the same."""
+    source = face.source
+    if wait := face.explanations.take(asyncio.get_running_loop().time()):
+        raise wire.TooOftenError(wait)
+    try:
+        return await face.once(("past", at), source.snapshot(), lambda: source.archive.policies_at(at))
+    except NotKeptError as error:
+        raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
 
 
 async def list_addresses(face: Face, request: web.Request) -> web.Response:
@@ -68,7 +83,7 @@ async def list_addresses(face: Face, request: web.Request) -> web.Response:
     if after is not None and len(digest) != _DIGEST:
         raise query.no_cursor()
     name = request.match_info["id"]
-    if _view(face.source.snapshot(), name) is None:
+    if _view(face.source.snapshot().policies, name) is None:
         raise _unknown()
     try:
         listing = await face.source.archive.listing(name, begin, limit)
@@ -96,7 +111,7 @@ async def show_history(face: Face, request: web.Request) -> web.Response:
         page = await face.source.archive.events(turn)
     except NotKeptError as error:
         raise wire.RequestError(503, "not_kept", f"Nobody can tell: {error}.") from None
-    if name is not None and not page.events and _view(face.source.snapshot(), name) is None:
+    if name is not None and not page.events and _view(face.source.snapshot().policies, name) is None:
         raise _unknown()
     following = str(page.events[-1].id) if page.more and page.events else None
     items = [closely.event_document(each) for each in page.events]
@@ -124,10 +139,10 @@ def _answer(request: web.Request, made: Rendered, *, as_csv: bool) -> web.Respon
     return response
 
 
-async def _particulars(face: Face, name: str) -> Particulars | None:
+async def _particulars(face: Face, name: str, at: int | None) -> Particulars | None:
     """Ask for what only the enforcer knows; None for what it can't say, or if it is gone."""
     try:
-        return await face.source.archive.particulars(name)
+        return await face.source.archive.particulars(name, at)
     except UnknownPolicyError:
         return None
     except wire.RequestError as error:
@@ -136,10 +151,9 @@ async def _particulars(face: Face, name: str) -> Particulars | None:
         return None
 
 
-def _view(snapshot: Snapshot, name: str) -> PolicyView | None:
-    index = bisect_left(snapshot.policies, name, key=attrgetter("id"))
-    views = snapshot.policies[index : index + 1]
-    return views[0] if views and views[0].id == name else None
+def _view(views: tuple[PolicyView, ...], name: str) -> PolicyView | None:
+    index = bisect_left(views, name, key=attrgetter("id"))
+    return views[index] if index < len(views) and views[index].id == name else None
 
 
 def _unknown() -> wire.RequestError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.api import wire
 from gatewrit.api.paths import CSV, JSON, LARGEST_PAGE, PAGE_SIZE, PATHS
+from gatewrit.policy.instant import parse_instant
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -102,3 +103,16 @@ def wants_csv(request: web.Request, given: dict[str, str]) -> bool:
         quality = next((part[2:] for part in rest if part.startswith("q=")), "1")
         liked[kind] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality, re.ASCII) else 0.0
     return liked.get(CSV, 0.0) > liked.get(JSON, 0.0)
+
+
+def read_past(given: dict[str, str], now: int) -> int | None:
+    """Read `at`, an instant that has passed, in epoch seconds; None if it isn't there."""
+    if "at" not in given:
+        return None
+    try:
+        at = parse_instant(given["at"])
+    except ValueError as error:
+        raise bad("at", f"at: {error}") from None
+    if at.epoch > now:
+        raise bad("at", "at lies ahead, and only what has been is known here; /v1/explain tells of a time to come")
+    return at.epoch

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.events import Page, Turn
     from gatewrit.engine.particulars import Listing, Particulars
+    from gatewrit.engine.snapshot import PolicyView
 
 log = structlog.get_logger()
 
@@ -110,9 +111,13 @@ class Remote(asyncio.Protocol):
         told = await self._ask(codec.Ask(next(self._numbers), parameters=parameters_of(question)))
         return _given(told.answer)
 
-    async def particulars(self, name: str) -> Particulars:
+    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
+        """Have the enforcer tell how the policies stood at a past instant; raises as `explain` does."""
+        return _given((await self._ask(codec.Ask(next(self._numbers), at=at))).views)
+
+    async def particulars(self, name: str, at: int | None = None) -> Particulars:
         """Have the enforcer tell all of a policy; raises as `explain` does, and UnknownPolicyError."""
-        return _given((await self._ask(codec.Ask(next(self._numbers), policy=name))).particulars)
+        return _given((await self._ask(codec.Ask(next(self._numbers), policy=name, at=at))).particulars)
 
     async def listing(self, name: str, start: int, limit: int) -> Listing:
         """Have the enforcer give entries that a policy names; raises as `particulars` does."""

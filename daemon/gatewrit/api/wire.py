@@ -102,6 +102,14 @@ class RequestError(Exception):
         self.more = more
 
 
+class TooOftenError(Exception):
+    """A question that may be asked again in `wait` seconds."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
 def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
     """Return an error as RFC 9457 has it. `about:blank` says that the title is the status code's own."""
     document = {
@@ -137,6 +145,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if isinstance(connection, Connection) and (wait := connection.begin()):
             return too_many(wait)
         return await handler(request)
+    except TooOftenError as error:
+        return too_many(error.wait)
     except RequestError as error:
         return problem(error.status, error.code, error.detail, **error.more)
     except web.HTTPException as error:

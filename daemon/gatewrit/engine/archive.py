@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.particulars import UnknownPolicyError
+from gatewrit.engine.past import local_of, read_past, views_of
 from gatewrit.engine.portray import listing, portray
-from gatewrit.engine.telling import read_events, read_revisions
+from gatewrit.engine.telling import instant_text, read_events, read_revisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.events import Page, Turn
     from gatewrit.engine.intake import Intake
+    from gatewrit.engine.journal.reader import Past
     from gatewrit.engine.particulars import Listing, Particulars, Revision
+    from gatewrit.engine.snapshot import PolicyView
     from gatewrit.engine.status import Standing
 
 
@@ -30,6 +33,7 @@ class Archive:
     def __init__(self, state: Path, standing: Callable[[], Standing]) -> None:
         self._state = state
         self._standing = standing
+        self._reading = asyncio.Lock()
 
     async def events(self, turn: Turn) -> Page:
         """Give events of the journal; raises NotKeptError if it can't be read."""
@@ -38,8 +42,19 @@ class Archive:
         except JournalError as error:
             raise NotKeptError(f"the journal can't be read: {error}") from None
 
-    async def particulars(self, name: str) -> Particulars:
-        """Give what is shown of a policy; raises UnknownPolicyError."""
+    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
+        """Give the policies as they stood at a past instant (epoch seconds); raises NotKeptError."""
+        return views_of(await self._past(at))
+
+    async def particulars(self, name: str, at: int | None = None) -> Particulars:
+        """Give what is shown of a policy, now or at a past instant; raises UnknownPolicyError, NotKeptError."""
+        if at is not None:
+            past = await self._past(at)
+            if name not in past.policies:
+                raise UnknownPolicyError(name)
+            then, until = past.policies[name].policy, local_of(past).suspended_until(name, at)
+            revisions = tuple(each for each in self._told_of(name) if each.at <= at)
+            return await asyncio.to_thread(portray, then, None, until, revisions)
         standing = self._standing()
         intake = _known(standing, name)
         policy, kept = intake.policies[name], intake.kept[name]
@@ -53,6 +68,11 @@ class Archive:
         """Give some of the entries that a policy names; raises UnknownPolicyError."""
         policy = _known(self._standing(), name).policies[name]
         return await asyncio.to_thread(listing, policy, start, limit)
+
+    async def _past(self, at: int) -> Past:
+        # One at a time: each reads the whole journal, and parses every policy there was.
+        async with self._reading:
+            return await asyncio.to_thread(read_past, self._state, at, instant_text(at))
 
     def _told_of(self, name: str) -> tuple[Revision, ...]:
         try:

@@ -66,7 +66,7 @@ class Particulars:
     id: str
     revision: int
     place: str
-    sha256: str
+    sha256: str | None
     services: tuple[ServiceView, ...]
     must_continue: tuple[ServiceView, ...]
     except_prefixes: Entries

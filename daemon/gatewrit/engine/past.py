@@ -12,6 +12,8 @@ from gatewrit.engine.explain import Facts, explain
 from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.journal.reader import NotKept, Reader
 from gatewrit.engine.places import Index
+from gatewrit.engine.snapshot import PolicyState
+from gatewrit.engine.status import shown, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.surroundings import Surroundings
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.journal.reader import Past
+    from gatewrit.engine.snapshot import PolicyView
     from gatewrit.policy.model import Policy
 
 _NO_DAEMON = (
@@ -33,23 +36,45 @@ def explain_past(state: Path, question: Question, hooks: tuple[str, ...], around
     at = question.at
     if at is None:
         raise ValueError("a question about the past says when")
+    return answer_from(read_past(state, at.epoch, at.text), question, hooks, around)
+
+
+def read_past(state: Path, at: int, text: str) -> Past:
+    """Give how everything stood at `at`, which `text` names; raises NotKeptError. Blocks on the disk."""
     try:
-        past = Reader(state).standing_at(at.epoch)
+        past = Reader(state).standing_at(at)
     except JournalError as error:
-        raise NotKeptError(f"the journal can't tell of {at.text}: {error}") from None
+        raise NotKeptError(f"the journal can't tell of {text}: {error}") from None
     if isinstance(past, NotKept):
         begins = datetime.fromtimestamp(past.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        raise NotKeptError(f"{at.text} is before what the journal tells of, which begins at {begins}")
-    return answer_from(past, question, hooks, around)
+        raise NotKeptError(f"{text} is before what the journal tells of, which begins at {begins}")
+    return past
 
 
-def answer_from(past: Past, question: Question, hooks: tuple[str, ...], around: Surroundings) -> Answer:
-    """Answer a question from how everything stood; NAT64 prefixes and VRF devices are taken to have been as now."""
+def local_of(past: Past) -> Local:
+    """Give what was true of this gateway alone: its names, and what was suspended by hand."""
     named = past.gateway
     suspended = {
         name: int(each.suspended["until"]) for name, each in past.policies.items() if each.suspended is not None
     }
-    local = Local((str(named.get("name", "")), *map(str, named.get("tags", ()))), suspended)
+    return Local((str(named.get("name", "")), *map(str, named.get("tags", ()))), suspended)
+
+
+def views_of(past: Past) -> tuple[PolicyView, ...]:
+    """Give the policies as they stood. What they had counted, and how many addresses they were, nobody knows."""
+    local = local_of(past)
+    views = []
+    for _, each in sorted(past.policies.items()):
+        policy = each.policy
+        since = None if not each.enforced or each.since is None else max(each.since, policy.effective.start.epoch)
+        view = shown(policy, state_of(policy, past.at, local))
+        views.append(replace(view, in_force_since=since if view.state is PolicyState.IN_FORCE else None))
+    return tuple(views)
+
+
+def answer_from(past: Past, question: Question, hooks: tuple[str, ...], around: Surroundings) -> Answer:
+    """Answer a question from how everything stood; NAT64 prefixes and VRF devices are taken to have been as now."""
+    named, local = past.gateway, local_of(past)
     facts = Facts(str(named.get("name", "")), (), local, tuple(named.get("hooks", hooks)), None, None, None, around)
     installed = {name: each.since for name, each in past.policies.items() if each.enforced and each.since is not None}
     enforced = _ask(

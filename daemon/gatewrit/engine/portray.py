@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 _NAMES = {value: name for name, value in PROTOCOLS.items()}
 
 
-def portray(policy: Policy, digest: str, suspended_until: int | None, revisions: tuple[Revision, ...]) -> Particulars:
-    """Give what is shown of a policy; `digest` is of its file. Takes a moment where lists are long."""
+def portray(
+    policy: Policy, digest: str | None, suspended_until: int | None, revisions: tuple[Revision, ...]
+) -> Particulars:
+    """Give what is shown of a policy; `digest` is of its file, if known. Takes a moment where lists are long."""
     scope, exceptions = policy.scope, policy.exceptions
     return Particulars(
         id=policy.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -270,6 +270,19 @@ def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int)
     count = standing.counts.get(policy.id, Count())
     addresses = standing.addresses.get(policy.id, {})
     state = state_of(policy, now, standing.local)
+    return replace(
+        shown(policy, state),
+        packets=count.packets,
+        bytes=count.bytes,
+        addresses_ipv4=addresses.get(4, 0),
+        addresses_ipv6=addresses.get(6, 0),
+        in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
+        problem=problem,
+    )
+
+
+def shown(policy: Policy, state: PolicyState) -> PolicyView:
+    """Give what a policy itself says of how it is shown."""
     return PolicyView(
         id=policy.id,
         title=policy.title,
@@ -280,12 +293,12 @@ def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int)
         action=policy.block.action,
         direction=policy.block.direction,
         services=policy.block.services,
-        packets=count.packets,
-        bytes=count.bytes,
-        addresses_ipv4=addresses.get(4, 0),
-        addresses_ipv6=addresses.get(6, 0),
-        in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
-        problem=problem,
+        packets=0,
+        bytes=0,
+        addresses_ipv4=0,
+        addresses_ipv6=0,
+        in_force_since=None,
+        problem=None,
         labels=dict(policy.labels),  # read-only mappings don't travel between processes
     )
 

@@ -63,7 +63,7 @@ def _message(kind: str, policy: str | None, data: Mapping[str, Any]) -> str:  # 
         case "gone":
             return f"{name} is gone: neither a file nor an order in force"
         case "suspended":
-            return f"{name} suspended by hand until {_instant(data['until'])}{_by(data)}"
+            return f"{name} suspended by hand until {instant_text(data['until'])}{_by(data)}"
         case "resumed" | "released" | "forgotten":
             return f"{name} {kind} by hand{_by(data)}"
         case "suspension_ended":
@@ -99,7 +99,8 @@ def _by(data: Mapping[str, Any]) -> str:
     return ("" if by is None else f" by {by['name']}") + (f": {reason}" if reason else "")
 
 
-def _instant(epoch: int) -> str:
+def instant_text(epoch: int) -> str:
+    """Write an instant (epoch seconds) as RFC 3339 in UTC."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
