@@ -54,13 +54,16 @@ async def test_an_unknown_order(name: str) -> None:
     assert "<script>" not in text
 
 
-async def test_an_order_whose_enforcer_is_silent() -> None:
+@pytest.mark.parametrize(
+    "error", [wire.RequestError(503, "enforcer_silent", "Nobody can tell."), NotKeptError("the journal is damaged")]
+)
+async def test_an_order_of_which_nobody_can_tell_more(error: Exception) -> None:
     class Silent:
         async def particulars(self, name: str) -> Particulars:  # noqa: ARG002
-            raise wire.RequestError(503, "enforcer_silent", "Nobody can tell.")
+            raise error
 
         async def events(self, turn: Turn) -> Page:  # noqa: ARG002
-            raise wire.RequestError(503, "enforcer_silent", "Nobody can tell.")
+            raise error
 
     source = Source(DEGRADED)
     source.archive = Silent()  # type: ignore[assignment]
