@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from gatewrit.api import words
-from gatewrit.api.documents import policies_document, policy_item, status_document
+from gatewrit.api.documents import policy_item, status_document
 from gatewrit.cli import status_table
 from gatewrit.engine.snapshot import PolicyState
 from gatewrit.policy.instant import parse_instant
@@ -27,7 +27,7 @@ def shown(snapshot: Snapshot, width: int = 200, now: int = NOW, *, terminal: boo
     console = Console(
         file=out, width=width, force_terminal=terminal, markup=False, highlight=False, emoji=False, legacy_windows=False
     )
-    status_table.show(status_document(snapshot, now), policies_document(snapshot)["items"], console)
+    status_table.show(status_document(snapshot, now), list(map(policy_item, snapshot.policies)), console)
     return out.getvalue()
 
 
@@ -108,7 +108,7 @@ def test_a_standard_output_that_knows_no_urdu_does_not_fail(monkeypatch: pytest.
     buffer = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(buffer, encoding="ascii"))
     console = status_table.console(width=100)
-    status_table.show(status_document(DEGRADED, NOW), policies_document(DEGRADED)["items"], console)
+    status_table.show(status_document(DEGRADED, NOW), list(map(policy_item, DEGRADED.policies)), console)
     console.file.flush()
     assert b"court-118" in buffer.getvalue()
 

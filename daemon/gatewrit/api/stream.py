@@ -115,8 +115,8 @@ class Streams:
         for stream in self._open:
             # Whoever comes back is asked for its token again.
             stream.ends |= self._silent or stream.keys is not self._access.keys
-        if self._place != before or self._silent:
-            self._wake()
+            if stream.ends or self._place != before:
+                stream.wake.set()
 
     def _look_at_verdict(self) -> None:
         silent = not self._source.alive()
@@ -210,9 +210,10 @@ class Streams:
         recent = self._source.recent
         if after is not None and after < recent.floor:
             found = await self._from_journal(after)
-            events += found or ()
-            after = None if found is None else max((each.id for each in found), default=recent.floor)
-            known = found is not None
+            known, last = found is not None, self._source.recent.last
+            # What the journal has beyond that comes to all streams in a moment.
+            events += [each for each in found or () if each.id <= last]
+            after = max((each.id for each in events), default=recent.floor) if known else None
         else:
             known = True
         # From here on nothing waits, so that nothing falls between what was missed and what is new.

@@ -59,6 +59,8 @@ class Chronicle:
         self._drifts = 0
         self._journal: Journal | None = None
         self._standing: Standing | None = None
+        #: What was recent when the journal was opened, until that is told.
+        self._begun: Recent | None = None
         self._thread = ThreadPoolExecutor(1, "journal")
         self._writing: asyncio.Task[None] | None = None
         self._retry = 0.0
@@ -196,7 +198,6 @@ class Chronicle:
         prune: bool,  # noqa: FBT001 - called by an executor, which knows no keywords
     ) -> tuple[Head, int, Recent | list[Event]]:
         """Write what is new; give the head, how many rows that made, and the events: all that are recent at first."""
-        first = self._journal is None
         journal, before = self._open(now)
         try:
             standing = before.copy()
@@ -217,7 +218,6 @@ class Chronicle:
                 for seq, each in enumerate(entries, head.seq - len(entries) + 1)
                 if (event := event_of(seq, each.at, each.kind, each.policy, each.data)) is not None
             ]
-            recent = journal.newest(RECENT) if first else None
             if prune:
                 head = journal.prune(now, self._keeping).head
         except JournalError as error:
@@ -225,7 +225,11 @@ class Chronicle:
                 # The next try moves it aside and begins anew.
                 self._close()
             raise
-        return head, len(entries), events if recent is None else Recent(*recent)
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return head, len(entries), events
+        begun.add(events)
+        return head, len(entries), begun
 
     def _open(self, now: int) -> tuple[Journal, Standing]:
         if self._journal is None or self._standing is None:
@@ -233,6 +237,7 @@ class Chronicle:
             try:
                 self._standing = journal.standing()
                 self._said = self._check()
+                self._begun = Recent(*journal.newest(RECENT))
             except BaseException:
                 journal.close()
                 raise

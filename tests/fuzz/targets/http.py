@@ -14,6 +14,7 @@ from fuzz.loop import Loop, rest
 from gatewrit.api import http, wire
 from gatewrit.api.access import Access, Keys
 from gatewrit.api.door import HERE, Door, Entrance, Guest
+from gatewrit.api.stream import Streams
 from unit.api_samples import DEGRADED, NOW, Source
 
 if TYPE_CHECKING:
@@ -48,14 +49,16 @@ class _Connection(wire.Connection):
         return self.transport is None or (self.received == size and waits and not self._messages)
 
 
-async def _server() -> web.Server[web.Request]:
-    runner = web.AppRunner(http.make_app(Source(DEGRADED), lambda: NOW, Access(Keys())), access_log=None)
+async def _server() -> tuple[web.Server[web.Request], Streams]:
+    app = http.make_app(Source(DEGRADED), lambda: NOW, Access(Keys()))
+    streams = next(each.__self__ for each in app.on_shutdown if isinstance(getattr(each, "__self__", None), Streams))
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     assert runner.server is not None
-    return runner.server
+    return runner.server, streams
 
 
-_SERVER = _LOOP.run(_server())
+_SERVER, _STREAMS = _LOOP.run(_server())
 
 
 def one_input(data: bytes) -> None:
@@ -88,11 +91,13 @@ async def _exchange(data: bytes) -> tuple[list[int], bytes]:
 
         def rests() -> bool:
             take()
-            return connection.rests(size)
+            # A stream that has said what there is rests too.
+            told = any(not each.wake.is_set() for each in _STREAMS._open) and b"\nevent: " in answer
+            return connection.rests(size) or (told and connection.received == size)
 
         await rest(rests)
         take()
         if connection.transport is not None:
             connection.transport.abort()
-        await rest(lambda: connection.transport is None)
+        await rest(lambda: connection.transport is None and not _STREAMS._open)
     return connection.statuses, bytes(answer)
