@@ -113,7 +113,7 @@ def base() -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert up.wait(10)
+    assert up.wait(60)
     yield found[0]
     stop[0].call_soon_threadsafe(stop[1].set)
     thread.join()

@@ -33,7 +33,7 @@ class Listener:
     async def block(self) -> dict[str, str]:
         """Give the fields of the next block, comments under the empty name; {} at the end."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while line := await self.response.content.readline():
                 text = line.decode().removesuffix("\n")
                 if not text:
@@ -227,7 +227,7 @@ async def test_so_many_streams_and_no_more_and_the_next_when_one_has_gone(monkey
                 await refused(response, 503, "too_many_streams")
             async with session.head("/v1/events") as response:
                 assert response.status == 503
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             status = 0
             while status != 200:
                 async with session.get("/v1/events") as response:
@@ -266,7 +266,7 @@ async def test_two_hundred_streams_hear_everything_in_order() -> None:
 
         ready: list[int] = []
         listeners = [asyncio.create_task(heard()) for _ in range(200)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while len(ready) < 200:  # noqa: ASYNC110 - nobody tells us
                 await asyncio.sleep(0.005)
             for number in range(6, 56):
@@ -290,7 +290,7 @@ async def test_who_reads_nothing_is_dropped_and_nothing_is_kept_for_it(monkeypat
         with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as sock:
             sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             (streams,) = made
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 while not streams._open:  # noqa: ASYNC110 - nobody tells us
                     await asyncio.sleep(0.005)
                 number = 6

@@ -47,7 +47,7 @@ def blocks(text: str) -> list[tuple[dict[str, str], Any]]:
 
 
 async def read(response: Any, size: int) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return (await response.content.readexactly(size) if size else await response.read()).decode()
 
 
