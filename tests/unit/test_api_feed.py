@@ -24,7 +24,7 @@ from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Recent, Topic, Turn
 from gatewrit.engine.particulars import UnknownPolicyError
-from gatewrit.engine.snapshot import Enforcement
+from gatewrit.engine.snapshot import Enforcement, Snapshot
 from unit.api_samples import DEGRADED, EVENTS, IN_SYNC, NOW, PARTICULARS, SHUTDOWN, STARTING, Source
 from unit.test_api_access import TOKENS, pem
 
@@ -127,6 +127,32 @@ async def test_what_happens_is_told_and_the_archive_is_asked() -> None:
             assert await archive.events(turn) == await source.archive.events(turn)
         with pytest.raises(UnknownPolicyError):
             await archive.particulars("../etc")
+
+
+@pytest.mark.parametrize("policies", [1, 300])
+async def test_an_event_comes_after_the_snapshot_that_shows_it(policies: int) -> None:
+    views = tuple(replace(SHUTDOWN, id=f"p{number:03}") for number in range(policies))
+    source = Source(replace(IN_SYNC, policies=views))
+    async with fed(source) as (told, here, _):
+        await eventually(lambda: here.recent.last == 5)
+        seen: list[tuple[int, int]] = []
+        here.told = lambda: seen.append((here.recent.last, here.snapshot().drift_total))
+        source.held = replace(source.held, drift_total=7)
+        source.recent.add([replace(EVENTS[0], id=9)])
+        told.changed()
+        await eventually(lambda: seen and seen[-1][0] == 9)
+        assert seen[-1] == (9, 7)
+        assert (9, 0) not in seen
+
+
+async def test_events_come_though_large_snapshots_never_rest() -> None:
+    class Restless(Source):
+        def snapshot(self) -> Snapshot:
+            return replace(self.held)
+
+    views = tuple(replace(SHUTDOWN, id=f"p{number:03}") for number in range(300))
+    async with fed(Restless(replace(IN_SYNC, policies=views))) as (_, here, _):
+        await eventually(lambda: here.recent.last == 5)
 
 
 def test_an_enforcer_that_was_started_anew_tells_some_of_it_again() -> None:
