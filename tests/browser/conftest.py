@@ -113,6 +113,7 @@ def daemon(space: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             gateway.write(path.name, path.read_text().replace(f"title: Order {name}", f"title: '{escaped}'"))
         gateway.start()
         yield gateway
+        assert gateway.logged("http.failed") == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

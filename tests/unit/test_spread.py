@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from unit.test_explain import NAT64, ask
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gatewrit.engine.answer import Answer
     from gatewrit.policy.model import Policy
     from gatewrit.policy.terms import Family
 
@@ -69,14 +71,21 @@ def test_all_addresses_together(
     assert answer.blocked == all(each.blocked for each in singly)
     assert answer.partly == (not answer.blocked and any(each.blocked or each.partly for each in singly))
     assert {reason.id for reason in answer.reasons} == {reason.id for each in singly for reason in each.reasons}
-    told = " ".join(answer.notes)
+    assert answer.notes == (told(base, singly) if answer.partly else ())
     if answer.partly:
-        (network,) = [ip_network((base, bits - 4))]
-        assert "Blocked" in told
         assert sentence(answer).startswith("Partly: ")
-        assert str(network) in sentence(answer)
-    else:
-        assert told == ""
+        assert f"{ip_address(base)}/{bits - 4}" in sentence(answer)
+
+
+def told(base: int, singly: list[Answer]) -> tuple[str, ...]:
+    """Say which of the addresses are blocked, from the answers about each of them."""
+    kinds = ["Blocked" if each.blocked else "Blocked in part" if each.partly else "" for each in singly]
+    notes = []
+    for kind, group in groupby(range(len(kinds)), key=kinds.__getitem__):
+        first, *rest = [str(ip_address(base + at)) for at in group]
+        notes.append(f"{kind}: {first} to {rest[-1]}." if rest else f"{kind}: {first}.")
+    notes = [note for note in notes if note.startswith("Blocked")]
+    return (*notes[:4], *([f"And {len(notes) - 4} more such ranges."] if len(notes) > 4 else []))
 
 
 def test_which_addresses_are_blocked_is_told() -> None:
@@ -96,9 +105,9 @@ def test_one_that_is_cut_too_often_is_refused() -> None:
         ask([cut], Question(ip_address("203.0.0.0"), length=16))
     # However many begin before it.
     wide = [(base - 2000 + at, base + 100) for at in range(600)]
-    inner = [(base + 10, base + 11)]
-    answer = ask([order("order", 4, [*wide, *inner], TCP)], Question(ip_address(base), length=24))
-    assert answer.notes == ("Blocked in part: 203.0.113.0 to 203.0.113.100.",)
+    inner = order("inner", 4, [(base + 10, base + 11)], EVERYTHING)
+    answer = ask([order("wide", 4, wide, TCP), inner], Question(ip_address(base), length=24))
+    assert answer.notes[1] == "Blocked: 203.0.113.10 to 203.0.113.11."
 
 
 def test_one_inside_a_nat64_is_refused() -> None:

@@ -59,7 +59,7 @@ async def _closely(face: Face, name: str) -> tuple[Particulars | None, tuple[Eve
     archive = face.source.archive
     try:
         shown = await archive.particulars(name)
-    except (UnknownPolicyError, wire.RequestError):
+    except (UnknownPolicyError, NotKeptError, wire.RequestError):
         shown = None
     try:
         return shown, (await archive.events(Turn(policy=name, limit=HISTORY))).events

@@ -101,11 +101,18 @@ function soon() {
   timer = setTimeout(renew, SOON);
 }
 
+let begun = false;
+
+function told() {
+  if (begun || times.age() > 2) soon();
+  begun = true;
+}
+
 function listen() {
   const source = new EventSource("/v1/events");
   // A break is mended by the browser itself, which asks for what came since the last id; each stream begins with the
-  // verdict, and so with a look at the page.
-  for (const kind of ["policy", "enforcement", "problem", "drift"]) source.addEventListener(kind, soon);
+  // verdict, and so with a look at the page, but for one that has only just been opened.
+  for (const kind of ["policy", "enforcement", "problem", "drift"]) source.addEventListener(kind, told);
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 4 * EVERY);
   });

@@ -1,0 +1,135 @@
+"""Requests for pages over real sockets: what is found, what isn't, and what is said where nobody can tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatewrit.api import shown, wire
+from gatewrit.engine.answer import NotKeptError
+from gatewrit.engine.events import Recent
+from unit.api_samples import ACCEPTED, DEGRADED, Source
+from unit.test_api_http import asking, refused
+
+if TYPE_CHECKING:
+    from gatewrit.engine.answer import Answer, Question
+    from gatewrit.engine.events import Page, Turn
+    from gatewrit.engine.particulars import Particulars
+
+
+async def text_of(source: Source, path: str, status: int = 200) -> str:
+    async with asking(source) as session, session.get(path) as response:
+        assert response.status == status
+        assert response.content_type == "text/html"
+        return await response.text()
+
+
+async def test_the_orders_that_are_asked_for() -> None:
+    text = await text_of(Source(DEGRADED), "/?q=casino&state=scheduled&sort=title")
+    assert "court-118" in text
+    assert "policy-bes-shutdown" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [("/?state=on", "state"), ("/?page=0", "page"), ("/?sort=size", "sort"), ("/?Q=x", "Q"), ("/lookup?x=1", "x")],
+)
+async def test_a_bad_parameter_is_named(path: str, parameter: str) -> None:
+    async with asking() as session, session.get(path) as response:
+        assert (await refused(response, 400, "bad_parameter"))["parameter"] == parameter
+
+
+async def test_an_order_with_all_that_the_enforcer_knows() -> None:
+    text = await text_of(Source(DEGRADED), "/orders/bes-shutdown")
+    assert "BlackBerry Enterprise Service (SRP)" in text
+    assert "revision 2 of bes-shutdown counts (before: 1)" in text
+
+
+@pytest.mark.parametrize("name", ["nothing", "%3Cscript%3E", "bes-shutdown%2F..", "%00"])
+async def test_an_unknown_order(name: str) -> None:
+    text = await text_of(Source(DEGRADED), f"/orders/{name}", 404)
+    assert "This gateway knows no order of that name" in text
+    assert "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    "error", [wire.RequestError(503, "enforcer_silent", "Nobody can tell."), NotKeptError("the journal is damaged")]
+)
+async def test_an_order_of_which_nobody_can_tell_more(error: Exception) -> None:
+    class Silent:
+        async def particulars(self, name: str) -> Particulars:  # noqa: ARG002
+            raise error
+
+        async def events(self, turn: Turn) -> Page:  # noqa: ARG002
+            raise error
+
+    source = Source(DEGRADED)
+    source.archive = Silent()  # type: ignore[assignment]
+    text = await text_of(source, "/orders/bes-shutdown")
+    assert "Shut down BlackBerry Enterprise Services" in text
+    assert "can't be shown" in text
+    assert "The journal can't be read now" in text
+
+
+async def test_what_has_just_happened_is_shown_though_the_second_is_the_same() -> None:
+    source = Source(DEGRADED)
+    async with asking(source) as session:
+        async with session.get("/") as response:
+            assert "something new" not in await response.text()
+        source.recent = Recent(8, [replace(ACCEPTED, id=9, message="something new")])
+        async with session.get("/") as response:
+            assert "something new" in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"),
+    [
+        ("203.0.113.9:3101", 200, "port 3101 of 203.0.113.9"),
+        ("203.0.113.0%2F24", 200, "203.0.113.0/24"),
+        ("www.example.com", 400, "is a name"),
+        ("", 400, "Nothing was typed"),
+    ],
+)
+async def test_a_look_up(typed: str, status: int, said: str) -> None:
+    assert said in await text_of(Source(DEGRADED), f"/lookup?q={typed}", status)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (NotKeptError("it is cut into too many parts"), 404, "Nobody can tell: it is cut into too many parts."),
+        (wire.RequestError(503, "busy", "Too many questions wait."), 503, "Too many questions wait."),
+    ],
+)
+async def test_a_look_up_that_nobody_can_answer(error: Exception, status: int, said: str) -> None:
+    class Mute(Source):
+        async def explain(self, question: Question) -> Answer:  # noqa: ARG002
+            raise error
+
+    assert said in await text_of(Mute(DEGRADED), "/lookup?q=203.0.113.9", status)
+
+
+async def test_look_ups_are_limited_in_rate() -> None:
+    async with asking() as session:
+        statuses = []
+        while 429 not in statuses:
+            async with session.get("/lookup?q=203.0.113.9") as response:
+                statuses.append(response.status)
+                text = await response.text()
+            assert len(statuses) < 1000
+    assert "Too many look-ups at once" in text
+
+
+@pytest.mark.parametrize("name", sorted(shown.STATIC))
+async def test_files_are_asked_for_again_and_not_sent_twice(name: str) -> None:
+    async with asking() as session:
+        async with session.get(f"/{name}") as response:
+            assert response.content_type == shown.STATIC[name]
+            assert response.headers["Cache-Control"] == "no-cache"
+            assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+            assert "unsafe" not in response.headers["Content-Security-Policy"]
+            tag = response.headers["ETag"]
+        async with session.get(f"/{name}", headers={"If-None-Match": tag}) as response:
+            assert response.status == 304
