@@ -29,7 +29,7 @@ HEAD, READER = 10.0, 60.0 + 75.0
 #: Whether this is the long form, and for how long it goes on: so that a head that never ends must have been cut off.
 LONG = os.environ.get("LOAD_SECONDS")
 SECONDS = float(LONG or HEAD + 3)
-FAST, SLOW, PORT = 50, 200, 9451
+FAST, SLOW, PORT = 50 if LONG else 20, 200, 9451
 #: Seconds beyond a limit that a cut may take, besides what the slowest answer took: by that the whole server is late.
 LATE = 5.0
 #: Megabytes that a process may have more at the end than after the first minute: each of the fifty that read slowly may
