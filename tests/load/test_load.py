@@ -30,7 +30,7 @@ HEAD, READER = 10.0, 60.0 + 75.0
 LONG = os.environ.get("LOAD_SECONDS")
 SECONDS = float(LONG or HEAD + 3)
 FAST, SLOW, PORT = 50 if LONG else 20, 200, 9451
-#: Seconds beyond a limit that a cut may take, besides what the slowest answer took: by that the whole server is late.
+#: Seconds beyond a limit that a cut may take, besides twice what the slowest answer took: by that the server is late.
 LATE = 5.0
 #: Megabytes that a process may have more at the end than after the first minute: each of the fifty that read slowly may
 #: by then hold a large answer of its own, of 350 kB, where all began with the same.
@@ -110,7 +110,7 @@ def _judge(samples: list[Sample], account: Account) -> None:
     assert last.enforcer - first.enforcer < GROWTH, samples
     assert last.server - first.server < GROWTH, samples
     bounds = {"head": HEAD, "silent": HEAD, "body": 0.0, "reader": READER}
-    slack = LATE + max(account.took)
+    slack = LATE + 2 * max(account.took)
     late = {kind: took for kind, took in account.longest.items() if took > bounds[kind] + slack}
     assert not late, f"not cut off in time: {late}"
     # Who reads slowly is put up with for longer than the short form goes on.
