@@ -353,7 +353,7 @@ FAULTS = [
     Fault(kernel_hangs, 3),
     Fault(reload_bomb, 3),
     Fault(clocks.clock_leaps_a_day_and_back, 5),
-    Fault(clocks.clock_leaps_beyond_belief, 5),
+    Fault(clocks.clock_leaps_beyond_belief, 5, short=False),
     Fault(clocks.clock_falls_back_by_years, 5),
-    Fault(clocks.clock_steps_in_a_reload, 5),
+    Fault(clocks.clock_steps_in_a_reload, 5, short=False),
 ]

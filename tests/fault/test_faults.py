@@ -45,7 +45,7 @@ def disk(gateway: Gateway) -> Iterator[None]:
     [[each] for each in FAULTS] if CHAOS else [[each for each in FAULTS if each.short]],
     ids=lambda faults: faults[0].name,
 )
-@pytest.mark.timeout(7200 if CHAOS else 480)
+@pytest.mark.timeout(7200 if CHAOS else 900)
 def test_what_strikes_leaks_nothing_and_loses_nothing(
     request: pytest.FixtureRequest, lab: Lab, gateway: Gateway, disk: None, faults: list[Fault]
 ) -> None:

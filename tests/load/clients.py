@@ -1,6 +1,7 @@
 """HTTP clients by the hundred, in one process: fast ones that are timed, and slow ones that hold on to what they have.
 
-`crowd` is called in a process of its own inside the gateway's namespace; it goes on until it is told that it is enough.
+`crowd` is called in a process of its own inside the gateway's namespace. It goes on until it is told that it is enough,
+and says once when each kind that is to be cut off quickly has been.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: What a fast client asks, in turn.
 ASKED = ("/livez", "/v1/status", "/metrics", "/v1/policies?limit=10", "/readyz")
 LARGE = "/v1/policies?limit=1000"
+#: Kinds of slow clients that are cut off within seconds.
+QUICKLY_CUT = {"head", "body", "silent"}
 #: Seconds between two questions of a fast client, between two bytes of a slow one, and for any answer.
 PAUSE, DRIP, PATIENCE = 0.25, 1.0, 30.0
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
@@ -53,6 +56,7 @@ async def _crowd(control: Connection, port: int, fast: int, slow: int) -> Accoun
     kinds: list[Callable[[socket.socket], Coroutine[None, None, None]]] = [_head, _body, _reader, _silent]
     work = [asyncio.create_task(_fast(account, port, number)) for number in range(fast)]
     work += [asyncio.create_task(_slow(account, port, kinds[number % len(kinds)])) for number in range(slow)]
+    work.append(asyncio.create_task(_tell(account, control)))
     ending = asyncio.create_task(enough.wait())
     done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
     for task in work:
@@ -61,6 +65,13 @@ async def _crowd(control: Connection, port: int, fast: int, slow: int) -> Accoun
     for task in done - {ending}:
         task.result()
     return account
+
+
+async def _tell(account: Account, control: Connection) -> None:
+    while not account.cut.keys() >= QUICKLY_CUT:  # noqa: ASYNC110 - no event, and none is needed
+        await asyncio.sleep(0.1)
+    control.send("cut off")
+    await asyncio.Event().wait()
 
 
 async def _fast(account: Account, port: int, number: int) -> None:
