@@ -16,7 +16,7 @@ import pytest
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel import endpoint, messages, wire
 from gatewrit.kernel.ruleset import Chain, Hook, Ruleset
-from gatewrit.kernel.socket import NftSocket, TableHeldError
+from gatewrit.kernel.socket import KernelError, NftSocket, TableHeldError
 from gatewrit.kernel.transaction import Tenure, removal
 from lab import Namespace
 from support.gateway import NFT
@@ -106,6 +106,30 @@ def test_a_socket_that_falters_goes_on_owning(namespace: Namespace) -> None:
         after = await kernel.read()
         assert (after.tenure, after.generation, kernel.held.getsockname()) == (before.tenure, before.generation, port)
         await kernel.commit(removal(after))
+
+    on(namespace, work)
+
+
+def test_a_socket_that_falters_again_while_it_is_put_right_is_a_refusal(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked tries again, and so does the daemon: it isn't to end of that."""
+
+    def failing(_endpoint: socket.socket) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    async def work(kernel: NftSocket) -> None:
+        await reconcile(kernel, RULESET)
+        kernel._netlink.protocol.error_received(OSError(errno.ENOBUFS, "no room"))
+        await asyncio.sleep(0)
+        with monkeypatch.context() as patched:
+            patched.setattr(endpoint, "drain", failing)
+            for _ in range(2):
+                with pytest.raises(KernelError) as refused:
+                    await kernel.commit(removal(await kernel.read()))
+                assert refused.value.errno == errno.ENOMEM
+        await kernel.commit(removal(await kernel.read()))
+        assert (await kernel.read()).handle is None
 
     on(namespace, work)
 
