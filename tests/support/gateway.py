@@ -217,9 +217,9 @@ class Gateway:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
-    def ask(self, verb: str) -> dict[str, Any]:
+    def ask(self, verb: str, **given: object) -> dict[str, Any]:
         """Ask over the control socket."""
-        return asyncio.run(client.call(self.runtime, verb, within=PATIENCE))
+        return asyncio.run(client.call(self.runtime, verb, within=PATIENCE, **given))
 
     def connect(self) -> socket.socket:
         """Open the control socket, to misbehave on it."""

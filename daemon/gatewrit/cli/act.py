@@ -13,10 +13,11 @@ from gatewrit.api import client
 from gatewrit.api.documents import progress_document
 from gatewrit.cli import waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
-from gatewrit.cli.ask import ask, tell
+from gatewrit.cli.ask import ask, confirm_within, guard, tell
 from gatewrit.cli.credentials import LackingError, refuse_open
 from gatewrit.cli.service import config, outcome_json, serve
 from gatewrit.engine import memory
+from gatewrit.engine.byhand import RefusedError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.daemon import Daemon
@@ -24,6 +25,7 @@ from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.rows import Entry
 from gatewrit.engine.journal.writer import Journal
 from gatewrit.engine.notify import Notifier
+from gatewrit.engine.takeback import Expecting
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import removal
@@ -49,15 +51,20 @@ def run_(settings: Settings, *, without_http: bool) -> int:
     return FINE if run(serve(settings, apart=without_http)) else FAILED
 
 
-@verb("gatewrit plan; gatewrit apply")
-def apply(settings: Settings, *, as_json: bool) -> int:
+@verb("gatewrit plan; gatewrit apply --confirm-within 5m")
+@confirm_within
+def apply(settings: Settings, *, confirm_within: int | None, as_json: bool) -> int:
     """Enforce the policies now: through the running daemon, or once without one."""
-    return tell(run(_apply(settings)), as_json=as_json)
-
-
-async def _apply(settings: Settings) -> Mapping[str, Any]:
+    guard(settings, confirm_within)
     try:
-        return await ask(settings, "apply")
+        return tell(run(_apply(settings, confirm_within)), as_json=as_json)
+    except RefusedError as refusal:
+        raise Quit(str(refusal), REFUSED) from None
+
+
+async def _apply(settings: Settings, confirm_within: int | None) -> Mapping[str, Any]:
+    try:
+        return await ask(settings, "apply", confirm_within)
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
@@ -70,7 +77,8 @@ async def _apply(settings: Settings) -> Mapping[str, Any]:
                 found = daemon.snapshot().progress
                 return None if found is None else progress_document(found)
 
-            return outcome_json(await waiting.shown(daemon.once(), progress))
+            expecting = None if confirm_within is None else Expecting(confirm_within, name, uid)
+            return outcome_json(await waiting.shown(daemon.once(expecting), progress))
 
 
 @verb("systemctl stop gatewrit && gatewrit remove")

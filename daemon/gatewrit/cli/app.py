@@ -63,6 +63,7 @@ _MODULES = {
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
     "seal": ("manifest",),
+    "takeback": ("confirm", "rollback"),
     "token": ("new",),
 }
 _VERBS = {name: module for module, names in _MODULES.items() for name in names}

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatewrit.api import client
-from gatewrit.cli import status_table, waiting
+from gatewrit.cli import guardian, status_table, waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, print_json, run, verb
+from gatewrit.cli.span import read_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatewrit.settings import Settings
 
+#: The option of those verbs that change what is enforced.
+confirm_within = click.option(
+    "--confirm-within",
+    callback=read_span,
+    metavar="TIME",
+    help="Take it back unless `gatewrit confirm` comes in time: 5m, 1h.",
+)
 #: Seconds that a look at how far a reload is may take.
 _PATIENCE = 30.0
 
 
 @verb("gatewrit reload && gatewrit status")
-def reload(settings: Settings, *, as_json: bool) -> int:
+@confirm_within
+def reload(settings: Settings, *, confirm_within: int | None, as_json: bool) -> int:
     """Have the running daemon read everything again, and wait for the outcome."""
-    return tell(run(ask(settings, "reload")), as_json=as_json)
+    guard(settings, confirm_within)
+    return tell(run(ask(settings, "reload", confirm_within)), as_json=as_json)
 
 
 @verb("gatewrit status --json | jq .enforcement")
@@ -41,14 +51,24 @@ def status(settings: Settings, *, as_json: bool) -> int:
     return FINE if shown["enforcement"] == "in_sync" else FAILED
 
 
-async def ask(settings: Settings, verb: str) -> Mapping[str, Any]:
+def guard(settings: Settings, within: int | None) -> None:
+    """Have a change that isn't confirmed taken back also if neither this terminal nor the daemon lives by then."""
+    if within is not None and not guardian.start(settings, within):
+        click.echo(
+            "gatewrit: only the daemon can take this back, as this user can't write the state directory; "
+            "should it be gone by then, its next start does",
+            err=True,
+        )
+
+
+async def ask(settings: Settings, verb: str, confirm_within: int | None = None) -> Mapping[str, Any]:
     """Have the running daemon do it, and show how far it is."""
 
     async def progress() -> Mapping[str, Any] | None:
         status: Mapping[str, Any] = (await client.call(settings.runtime, "status", within=_PATIENCE))["status"]
         return status.get("progress")
 
-    return await waiting.shown(client.call(settings.runtime, verb), progress)
+    return await waiting.shown(client.call(settings.runtime, verb, confirm_within=confirm_within), progress)
 
 
 def tell(outcome: Mapping[str, Any], *, as_json: bool) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gatewrit.api import control
 from gatewrit.cli.app import fault_json
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Done, Request
+from gatewrit.engine.takeback import Taking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from gatewrit.api.control import Caller
     from gatewrit.engine.daemon import Daemon
+
+    Serve = Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, Any]]]
 
 VERBS: tuple[byhand.Verb, ...] = ("suspend", "resume", "release", "forget")
 TAKES: Mapping[str, type[str | int | bool]] = {"policy": str, "until": int, "reason": str}
@@ -22,7 +25,7 @@ TAKES: Mapping[str, type[str | int | bool]] = {"policy": str, "until": int, "rea
 def verbs(daemon: Daemon) -> dict[str, control.Verb]:
     """Give what the control socket can ask for by hand. A request without `policy` means all of them."""
 
-    def serving(verb: byhand.Verb) -> Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, Any]]]:
+    def serving(verb: byhand.Verb) -> Serve:
         async def serve(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
             try:
                 return done_json(await daemon.by_hand(Request(verb, by=caller.name, uid=caller.uid, **arguments)))
@@ -31,7 +34,22 @@ def verbs(daemon: Daemon) -> dict[str, control.Verb]:
 
         return serve
 
-    return {verb: control.Verb(serving(verb), TAKES) for verb in VERBS}
+    def taking(
+        verb: Literal["confirm", "rollback"],
+    ) -> Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, Any]]]:
+        async def serve(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+            try:
+                return done_json(await daemon.by_hand(Taking(verb, caller.name, caller.uid, **arguments)))
+            except byhand.RefusedError as refusal:
+                raise control.VerbError(refusal.code, str(refusal)) from None
+
+        return serve
+
+    return {
+        **{verb: control.Verb(serving(verb), TAKES) for verb in VERBS},
+        "confirm": control.Verb(taking("confirm")),
+        "rollback": control.Verb(taking("rollback"), {"generation": int, "token": str}),
+    }
 
 
 def done_json(done: Done) -> dict[str, Any]:

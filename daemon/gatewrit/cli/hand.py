@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +12,7 @@ from gatewrit.api import client
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
+from gatewrit.cli.span import seconds_of
 from gatewrit.engine.byhand import RefusedError, Request
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
@@ -25,7 +25,6 @@ from gatewrit.policy.instant import parse_instant
 if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
-_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", re.ASCII)
 #: Codes of the control socket itself; any other refusal is about what was asked for.
 _OTHER_FAULTS = {"internal", "busy", "timeout", "unknown_verb", "unknown_key", "bad_value", "bad_request", "too_large"}
 
@@ -86,10 +85,9 @@ def _which(policy: str | None, *, everything: bool) -> str | None:
 
 def _until(text: str) -> int:
     """Give the instant that is meant, in epoch seconds."""
-    match = _SPAN.fullmatch(text)
-    if text and match is not None:
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return int(time.time()) + days * 86400 + hours * 3600 + minutes * 60 + seconds
+    seconds = seconds_of(text)
+    if seconds is not None:
+        return int(time.time()) + seconds
     try:
         return parse_instant(text).epoch
     except ValueError as error:

@@ -12,7 +12,7 @@ from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.surroundings import Surroundings
-from gatewrit.engine import memory
+from gatewrit.engine import memory, undo
 from gatewrit.engine.around import here
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.store import Store
@@ -107,10 +107,18 @@ def _texts(kept: Mapping[str, Kept]) -> dict[str, Any]:
 
 def _counting(settings: Settings, kept: Mapping[str, Kept], now: int, *, served: bool) -> tuple[Policy, ...]:
     """Give the policies that count: for a daemon those that it keeps; without one as it would take them in."""
-    if served:
+    if served or _rolled_back(settings):
         services = {name: {called: one.service for called, one in each.services.items()} for name, each in kept.items()}
         return tuple(join(each.document, services[name]) for name, each in kept.items())
     return tuple(taken_in(settings, kept, now)[0].policies.values())
+
+
+def _rolled_back(settings: Settings) -> bool:
+    """Whether an earlier generation counts, and not the policy files."""
+    try:
+        return undo.load(settings.state).rolled_back is not None
+    except (OSError, ValueError) as error:
+        raise Quit(f"whether the policy files count can't be read, so nothing can be proved: {error}") from None
 
 
 def _names(settings: Settings) -> tuple[str, ...]:

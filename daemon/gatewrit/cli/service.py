@@ -22,6 +22,7 @@ from gatewrit.cli import desk
 from gatewrit.cli.app import fault_json
 from gatewrit.cli.web import Web
 from gatewrit.compile.rails import Protected, Rails
+from gatewrit.engine import byhand
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
@@ -30,6 +31,7 @@ from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
 from gatewrit.engine.notify import Notifier, passed
 from gatewrit.engine.sealing import Signing
+from gatewrit.engine.takeback import Expecting
 from gatewrit.kernel import beside, endpoint
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.notices import Notices
@@ -108,7 +110,7 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
 
             def reload() -> None:
                 web.reload()
-                daemon.want_reload()
+                daemon.want_reload(ordered=True)
 
             loop.add_signal_handler(signal.SIGHUP, reload)
             async with control.serve(settings.runtime, _verbs(daemon, web), group=settings.control.group):
@@ -156,11 +158,16 @@ def _verbs(daemon: Daemon, web: Web) -> dict[str, control.Verb]:
             "clocks": {view.id: words.own_clocks(view.effective) for view in snapshot.policies},
         }
 
-    async def reload(_arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+    async def reload(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         log.info("reload.asked", by=caller.name, uid=caller.uid)
         daemon.chronicle.asked(caller.uid, caller.name)
         web.reload()
-        return outcome_json(await daemon.reload())
+        within = arguments.get("confirm_within")
+        try:
+            expecting = None if within is None else Expecting(within, caller.name, caller.uid)
+            return outcome_json(await daemon.reload(expecting))
+        except byhand.RefusedError as refusal:
+            raise control.VerbError(refusal.code, str(refusal)) from None
 
     async def explain(arguments: Mapping[str, Any], _caller: Caller) -> dict[str, Any]:
         # Neither the question nor who asks is logged: it may tie a person to a destination.
@@ -175,8 +182,8 @@ def _verbs(daemon: Daemon, web: Web) -> dict[str, control.Verb]:
     known = {
         "explain": control.Verb(explain, dict.fromkeys(PARAMETERS, str)),
         "status": control.Verb(status),
-        "reload": control.Verb(reload),
-        "apply": control.Verb(reload),
+        "reload": control.Verb(reload, {"confirm_within": int}),
+        "apply": control.Verb(reload, {"confirm_within": int}),
     }
     return {**known, **desk.verbs(daemon)}
 

@@ -36,6 +36,7 @@ from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Shelf
 from gatewrit.engine.snapshot import Outcome, PolicyState, Progress, RulesetView, observed
 from gatewrit.engine.store import Store
+from gatewrit.engine.takeback import Expecting, TakeBack, Taking
 from gatewrit.engine.tally import COUNT_EVERY, Tally
 from gatewrit.engine.timing import Agenda, first
 from gatewrit.engine.trust import FILE as FLOOR_FILE
@@ -112,6 +113,7 @@ class Daemon:
         self._beside = Watcher(beside, config.hooks, config.priority, clock, self._agenda)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
         self._gate = Gate(config.signing, self._scribe, self.chronicle)
+        self._takeback = TakeBack(config.state, self._store, self._scribe, self.chronicle, self._agenda)
         self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
         self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
         self._damage: list[status.Trouble] = []
@@ -119,6 +121,8 @@ class Daemon:
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._wanted = asyncio.Event()
         self._reload_wanted = True
+        #: Whether somebody asked for the files to be followed, and has a change wait to be confirmed.
+        self._ordered, self._expecting = False, list[Expecting]()
         self._turned = clock.monotonic()
         self._next: int | None = None
         #: What was read and decided, and waits until the kernel is prepared for it.
@@ -147,19 +151,27 @@ class Daemon:
         """Say whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
         return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
 
-    def want_reload(self) -> None:
-        """Ask for everything to be read again, without waiting for it."""
+    def want_reload(self, *, ordered: bool = False) -> None:
+        """Ask for everything to be read again, without waiting for it.
+
+        `ordered` by somebody: files that merely changed don't end a roll-back.
+        """
         self._reload_wanted = True
+        self._ordered |= ordered
         self._wanted.set()
 
-    async def reload(self) -> Outcome:
-        """Read everything again and wait for the outcome. Several who wait for one reading share it."""
+    async def reload(self, expecting: Expecting | None = None) -> Outcome:
+        """Read everything again and wait for the outcome. Several who wait for one reading share it.
+
+        `expecting`: it is taken back unless it is confirmed; raises `byhand.RefusedError` if that can't be seen to.
+        """
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self.want_reload()
+        self._expecting += [expecting] if expecting is not None else []
+        self.want_reload(ordered=True)
         return await waiter
 
-    async def by_hand(self, request: Request) -> Done:
+    async def by_hand(self, request: Request | Taking) -> Done:
         """Do what somebody orders by hand, and wait until it acts; raises `byhand.RefusedError`."""
         return await self._hand.ask(request, self._wanted)
 
@@ -182,6 +194,8 @@ class Daemon:
         if self._hand.asked and (self._standing.intake is not None or self._blind):
             # Somebody is in a hurry; the files may wait.
             await self._hand.serve(self._carry_out)
+        elif self._agenda.is_due("undo"):
+            await self._expire()
         elif self._reload_wanted:
             await self._serve_reload()
         elif self._agenda.is_due("retry") or self._instant_came():
@@ -207,16 +221,17 @@ class Daemon:
         self._beside.stir()
         self._wanted.set()
 
-    async def once(self) -> Outcome:
-        """Read and enforce one time, as `run` would, and write down what came of it."""
+    async def once(self, expecting: Expecting | None = None) -> Outcome:
+        """Read and enforce one time, as `run` would, and write down what came of it; raises `byhand.RefusedError`."""
         await asyncio.to_thread(self._remember)
-        outcome = await self._reload()
+        await self._expect([expecting] if expecting is not None else [])
+        outcome = await self._begun(await self._reload())
         await self._tally.save()
         await self._time.save()
         await self.chronicle.close()
         return outcome
 
-    async def once_by_hand(self, request: Request) -> Done:
+    async def once_by_hand(self, request: Request | Taking) -> Done:
         """Do what somebody orders by hand without a daemon: read and enforce one time, with that in force."""
         await asyncio.to_thread(self._remember)
         done = await self._carry_out(request)
@@ -259,6 +274,7 @@ class Daemon:
             self._enforcer.load()
         except (OSError, ValueError) as error:
             lost.append(f"{state / 'standing.json'}: {error}: generations begin anew")
+        lost += self._takeback.load(self._time.now())
         self._damage = [status.Trouble("state_damaged", "error", each) for each in lost]
         for each in lost:
             log.error("state.damaged", what=each)
@@ -268,12 +284,22 @@ class Daemon:
     async def _serve_reload(self) -> None:
         self._reload_wanted = False
         waiting, self._waiting = self._waiting, []
+        ordered, self._ordered = self._ordered, False
+        expecting, self._expecting = self._expecting, []
         self._notifier.reloading()
-        outcome = await self._reload(patient=True)
+        try:
+            await self._expect(expecting)
+        except byhand.RefusedError as refusal:
+            self._notifier.ready(self._headline())
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_exception(refusal)
+            return
+        outcome = await self._reload(patient=True, ordered=ordered)
         if outcome is None:
             self._waiting = waiting + self._waiting
         else:
-            await self._answer(waiting, outcome)
+            await self._answer(waiting, await self._begun(outcome) if ordered else outcome)
 
     async def _finish(self) -> None:
         """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
@@ -285,13 +311,15 @@ class Daemon:
                 return
         self._awaited = None
         outcome = await self._settle(intake, faults)
+        if self._waiting:
+            outcome = await self._begun(outcome)
         waiting, self._waiting = self._waiting, []
         await self._answer(waiting, outcome)
 
     def _go_on(self, done: int, size: int) -> bool:
         """Show how far the preparing is, and stop it where somebody is in a hurry."""
         self._enforcing(done, size)
-        return not (self._hand.asked or self._reload_wanted or self._instant_came())
+        return not (self._hand.asked or self._reload_wanted or self._instant_came() or self._agenda.is_due("undo"))
 
     async def _answer(self, waiting: Sequence[asyncio.Future[Outcome]], outcome: Outcome) -> None:
         """Give the outcome of a reload to those who waited for it."""
@@ -303,16 +331,18 @@ class Daemon:
         await asyncio.to_thread(heap.trim)
 
     @overload
-    async def _reload(self) -> Outcome: ...
+    async def _reload(self, *, ordered: bool = True) -> Outcome: ...
 
     @overload
-    async def _reload(self, *, patient: bool) -> Outcome | None: ...
+    async def _reload(self, *, patient: bool, ordered: bool = True) -> Outcome | None: ...
 
-    async def _reload(self, *, patient: bool = False) -> Outcome | None:
+    async def _reload(self, *, patient: bool = False, ordered: bool = True) -> Outcome | None:
         """Read, decide, compile and enforce. What can't be read stays as it last was good.
 
         None: what came in bulk is still being prepared, everything else is enforced. Only for who is `patient`.
         """
+        if self._takeback.rolled_back and not ordered:
+            return await self._stay_back()
         self._show_progress("reading the policy files")
         self._read_at = asyncio.get_running_loop().time()
         await self._around.look()
@@ -333,6 +363,7 @@ class Daemon:
             self._standing = replace(self._standing, intake=intake)
             self._publish()
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
+        await self._takeback.followed(now)
         await self._hand.settle(held, now)
         self._awaited = None
         self._enforcer.forget_coming()
@@ -376,6 +407,10 @@ class Daemon:
         self._kept = intake.kept
         await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
+        if self._enforcer.failure is None:
+            number = self._enforcer.record.generation
+            await self._takeback.note(number, self._time.now(), intake.kept)
+            self._takeback.ordered = number if first else self._takeback.ordered
         if not first:
             # What was lost is told until the files have been read again on purpose, or have changed.
             self._damage = []
@@ -427,10 +462,58 @@ class Daemon:
         if self._standing.intake is not None:
             await self._take_over(self._standing.intake, cause)
 
+    # -- taking back ---------------------------------------------------------------------------------------------
+
+    async def _expect(self, expecting: Sequence[Expecting]) -> None:
+        """Have what comes now wait to be confirmed, by who was the last to ask for that."""
+        for each in expecting[-1:]:
+            await self._takeback.expect(each, self._enforcer.record.generation, self._kept, self._time.now())
+
+    async def _begun(self, outcome: Outcome) -> Outcome:
+        """Say what waits to be confirmed, now that it is in force."""
+        await self._takeback.begun(outcome.generation, self._time.now())
+        self._publish()
+        return replace(outcome, sentence=outcome.sentence + self._takeback.told())
+
+    async def _stay_back(self) -> Outcome:
+        """Leave an earlier generation in force: the files have changed, or the daemon starts, and nobody said go on."""
+        if self._standing.intake is None:
+            return await self._settle(remembered(self._kept), ())
+        return self._outcome(0, ())
+
+    async def _take_back(self, asked: Taking | None) -> Done:
+        """Confirm a change, or put an earlier generation in force; None is asked where nobody confirmed a change."""
+        number, now = self._enforcer.record.generation, self._time.now()
+        if asked is not None and asked.verb == "confirm":
+            told = await self._takeback.confirm(asked, number, now)
+            self._publish()
+            return byhand.Done((), self._outcome(0, ()), told, False)
+        kept = await self._takeback.choose(asked, number, self._kept, now)
+        if kept is None and self._standing.intake is not None:
+            self._publish()
+            return byhand.Done((), self._outcome(0, ()), "nothing was changed, so nothing is put back", False)
+        self._awaited = None
+        outcome = await self._settle(remembered(self._kept if kept is None else kept), ())
+        return byhand.Done((), outcome, f"what counted before is put back; {outcome.sentence}", False)
+
+    async def _expire(self) -> None:
+        """Take back what nobody confirmed; whoever still waits for it is told."""
+        self._agenda.drop("undo")
+        try:
+            outcome = (await self._take_back(None)).outcome
+        except byhand.RefusedError as refusal:
+            await self._takeback.give_up(str(refusal), self._time.now())
+            self._publish()
+            return
+        waiting, self._waiting = self._waiting, []
+        await self._answer(waiting, replace(outcome, ok=False, sentence=f"taken back: {outcome.sentence}"))
+
     # -- by hand -------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, request: Request) -> Done:
+    async def _carry_out(self, request: Request | Taking) -> Done:
         """Write down what somebody orders, and enforce it. A suspension in a hurry doesn't read the files again."""
+        if isinstance(request, Taking):
+            return await self._take_back(request)
         if self._blind:
             way_out = "to take every block out, stop the daemon and run: gatewrit remove"
             raise byhand.RefusedError("not_as_signed", f"{_UNSIGNED}; {way_out}")
@@ -449,7 +532,11 @@ class Daemon:
             await self._scribe.write("last good policies", lambda: self._store.save(self._kept, before))
         intake = self._standing.intake
         if intake is None or request.verb in {"release", "forget"}:
-            outcome = await self._reload()
+            if self._takeback.rolled_back:
+                intake = None
+                outcome = await self._settle(remembered(self._kept), ())
+            else:
+                outcome = await self._reload()
         else:
             small = without_bulk(intake, self._in_force) if self._enforcer.failure is not None else None
             changed = await self._take_over(small or intake, "by hand")
@@ -458,6 +545,7 @@ class Daemon:
             self._publish()
             outcome = self._outcome(changed, ())
         if forget:
+            await self._takeback.forget(name, self._kept)
             await self._tally.forget(name)
             self._publish()
         return byhand.Done(acts, outcome, byhand.told(acts, outcome), name in self._hand.book.held)
@@ -550,6 +638,7 @@ class Daemon:
             *self._drift.troubles,
             *self._beside.troubles,
             *self._gate.troubles,
+            *self._takeback.troubles,
             *self.outside(now),
         ]
         troubles += [each for each in (self._enforcer.failure, self._enforcer.ownership) if each is not None]

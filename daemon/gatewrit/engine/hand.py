@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.holds import Held
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.store import Kept
+    from gatewrit.engine.takeback import Taking
     from gatewrit.policy.load import Reading
 
 log = structlog.get_logger()
@@ -36,7 +37,7 @@ class Hand:
         self._scribe = scribe
         self._chronicle = chronicle
         self._names = names
-        self._asked: deque[tuple[Request, asyncio.Future[Done]]] = deque()
+        self._asked: deque[tuple[Request | Taking, asyncio.Future[Done]]] = deque()
         self._lost: list[Trouble] = []
         self.book = Book()
         #: When each suspension that has ended in this life did.
@@ -72,14 +73,14 @@ class Hand:
         """Whether somebody waits for something to be done."""
         return bool(self._asked)
 
-    async def ask(self, request: Request, wake: asyncio.Event) -> Done:
+    async def ask(self, request: Request | Taking, wake: asyncio.Event) -> Done:
         """Have the daemon do something, and wait until it is done; raises `RefusedError`."""
         waiter: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._asked.append((request, waiter))
         wake.set()
         return await waiter
 
-    async def serve(self, carry_out: Callable[[Request], Awaitable[Done]]) -> None:
+    async def serve(self, carry_out: Callable[[Request | Taking], Awaitable[Done]]) -> None:
         """Do what was asked for first."""
         request, waiter = self._asked.popleft()
         try:

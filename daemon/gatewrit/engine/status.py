@@ -111,6 +111,9 @@ ACTIONS: Mapping[str, str] = {
         "What its file says counts again by itself then; sooner: gatewrit resume POLICY. To suspend or lift the order "
         "for good, raise `revision` and write `state: suspended` or `state: rescinded`"
     ),
+    "unconfirmed": "If all is as it should be: gatewrit confirm. If not, wait, or at once: gatewrit rollback",
+    "rolled_back": ("Correct the policy files, see with `gatewrit plan` what they would change, then: gatewrit apply"),
+    "not_taken_back": "Look at what counts with `gatewrit status`; to go back by hand: gatewrit rollback GENERATION",
     "by_hand_lost": "Suspend again what must be; then, or after `gatewrit resume --all`, this is settled",
     "journal_unwritable": "Free or remount the state directory; what happens waits in memory and is written down then",
     "journal_damaged": "Keep that file elsewhere for whoever looks into it, and restart; a new journal was begun",

@@ -18,7 +18,7 @@ from gatewrit.engine import durable
 from gatewrit.policy.load import Broken, PolicyDocument, ServiceDocument, parse_policy, parse_service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from gatewrit.policy.lists import Shelf
@@ -85,6 +85,8 @@ class Store:
 
     root: Path
     shelf: Shelf | None = None
+    #: Gives the digests of texts that stay though no policy is made of them: those of earlier generations.
+    spared: Callable[[], frozenset[str]] = frozenset
     #: What the disk was last brought to, whole; None if nobody knows what it has.
     _saved: Mapping[str, Kept] | None = field(default=None, init=False)
     #: Whether something couldn't be written, so that any file may lack or be an old one.
@@ -131,10 +133,26 @@ class Store:
         durable.write_all({folder / digest: text for digest, text in texts.items() if not _has(folder / digest, text)})
         self._refer(changed, before)
         durable.remove_all(self._path(name) for name in before if name not in kept)
-        gone = old - texts.keys()
-        if gone:
-            gone -= {source.sha256 for each in kept.values() for source in each.sources()}
-        durable.remove_all(folder / digest for digest in gone)
+        self.drop(old - texts.keys(), kept)
+
+    def drop(self, texts: Collection[str], kept: Mapping[str, Kept]) -> None:
+        """Delete those of some texts, by digest, that neither what counts nor an earlier generation needs."""
+        if texts:
+            gone = {*texts} - self.spared() - {source.sha256 for each in kept.values() for source in each.sources()}
+            durable.remove_all(self.root / "texts" / digest for digest in gone)
+
+    def put_together(self, policies: Mapping[str, Any], kept: Mapping[str, Kept]) -> dict[str, Kept]:
+        """Give policies by what `document_json` said of them; those that are as in `kept` are those.
+
+        Raises `OSError` or one of `NOT_KEPT`.
+        """
+        known: dict[str, ServiceDocument] = {}
+        found = {}
+        for name, value in policies.items():
+            now = kept.get(name)
+            same = now is not None and now.document_json() == value
+            found[name] = now if now is not None and same else read_kept(value, self._text, self.shelf, known)
+        return found
 
     def _save_all(self, kept: Mapping[str, Kept], before: Mapping[str, Kept], *, anew: bool) -> None:
         wanted = {digest: text for each in kept.values() for digest, text in each.texts().items()}
@@ -145,7 +163,7 @@ class Store:
         self._refer(kept, {} if anew else before)
         known = {path.stem for path in (self.root / "policies").glob("*.json")} if anew else before.keys()
         durable.remove_all(self._path(name) for name in known if name not in kept)
-        durable.remove_all(texts / name for name in sizes if name not in wanted)
+        self.drop(sizes.keys() - wanted.keys(), kept)
 
     def _refer(self, kept: Mapping[str, Kept], before: Mapping[str, Kept]) -> None:
         """Write what refers to texts, where it differs."""

@@ -1,0 +1,153 @@
+"""The verbs that take a change back, or have it stay: confirm, rollback. With or without a running daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatewrit import log
+from gatewrit.api import client
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
+from gatewrit.cli.desk import done_json
+from gatewrit.cli.service import config
+from gatewrit.engine import undo
+from gatewrit.engine.byhand import RefusedError, shown
+from gatewrit.engine.claim import ClaimedError, claim
+from gatewrit.engine.clock import SystemClock
+from gatewrit.engine.daemon import Daemon
+from gatewrit.engine.generations import Generations
+from gatewrit.engine.notify import Notifier
+from gatewrit.engine.takeback import Taking
+from gatewrit.kernel.host import Rtnetlink
+from gatewrit.kernel.socket import KernelError, NftSocket
+
+if TYPE_CHECKING:
+    from gatewrit.engine.undo import Unconfirmed
+    from gatewrit.settings import Settings
+
+#: What the daemon refuses because of what was asked for, and not for want of sense in the request.
+_REFUSALS = {"nothing_waits", "unknown_generation", "not_as_signed"}
+#: Tries at a daemon that is just ending or starting, and seconds between them.
+_ATTEMPTS, _PAUSE = 20, 0.5
+
+
+@verb("gatewrit apply --confirm-within 5m && gatewrit verify && gatewrit confirm")
+def confirm(settings: Settings, *, as_json: bool) -> int:
+    """Have a change stay that was applied with --confirm-within."""
+    return _tell(settings, Taking("confirm", *account()), as_json=as_json)
+
+
+@verb("gatewrit rollback --list; gatewrit rollback 41")
+@click.argument("generation", required=False, type=click.IntRange(min=0))
+@click.option("--list", "listing", is_flag=True, help="Only show which generations are kept.")
+@click.option("--unless-confirmed", type=click.IntRange(min=0), hidden=True)
+def rollback(
+    settings: Settings, generation: int | None, *, listing: bool, unless_confirmed: int | None, as_json: bool
+) -> int:
+    """Put the policies of an earlier GENERATION in force, or else of the one before this.
+
+    What was rescinded, suspended or has lapsed since stays so. The policy files aren't followed until the next
+    `gatewrit apply` or `gatewrit reload`; until then the gateway is degraded, `rolled_back`.
+    """
+    if unless_confirmed is not None:
+        code: int = run(_unless_confirmed(settings, unless_confirmed))
+        return code
+    if listing:
+        if generation is not None:
+            raise click.UsageError("--list shows all generations")
+        return _list(settings, as_json=as_json)
+    return _tell(settings, Taking("rollback", *account(), generation), as_json=as_json)
+
+
+def _list(settings: Settings, *, as_json: bool) -> int:
+    generations = Generations(settings.state)
+    lost = generations.load()
+    known = [each for _, each in sorted(generations.known.items())]
+    if as_json:
+        items = [
+            {
+                "generation": one.number,
+                "since": shown(one.at),
+                "policies": one.policies,
+                "restores": one.restores,
+            }
+            for one in known
+        ]
+        print_json({"generations": items})
+    else:
+        for one in known:
+            back = "" if one.restores is None else f", put back from {one.restores}"
+            click.echo(f"{one.number:6}  since {shown(one.at)}  policies: {one.policies}{back}")
+        if not known:
+            click.echo("no generation is kept yet")
+    for each in lost:
+        click.echo(f"gatewrit: {each}", err=True)
+    return FAILED if lost else FINE
+
+
+def _tell(settings: Settings, asked: Taking, *, as_json: bool) -> int:
+    """Have it done, and tell what came of it."""
+    try:
+        done = run(_have_done(settings, asked))
+    except (RefusedError, client.RefusedError) as refusal:
+        if refusal.code not in _REFUSALS:
+            raise
+        if as_json:
+            print_json({"ok": False, "code": refusal.code, "message": str(refusal)})
+        raise Quit(str(refusal), REFUSED) from None
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(done["sentence"])
+    return FINE if done["ok"] else FAILED
+
+
+async def _have_done(settings: Settings, asked: Taking) -> dict[str, Any]:
+    try:
+        return await client.call(settings.runtime, asked.verb, generation=asked.generation, token=asked.token)
+    except client.NoDaemonError:
+        log.configure("console", "error")
+    with claim():
+        async with NftSocket(owning=settings.table_owner) as kernel:
+            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
+            return done_json(await daemon.once_by_hand(asked))
+
+
+async def _unless_confirmed(settings: Settings, seconds: int) -> int:
+    """Wait until the change that waits has had its time, and take it back unless it was confirmed."""
+    await asyncio.sleep(seconds)
+    for _ in range(undo.LONGEST):
+        waits = _waiting(settings)
+        if waits is None:
+            return FINE
+        left = waits.deadline - time.time()
+        if left <= 0:
+            return await _take_back(settings, waits.token)
+        await asyncio.sleep(min(left, 1.0))
+    return FAILED
+
+
+def _waiting(settings: Settings) -> Unconfirmed | None:
+    try:
+        return undo.load(settings.state).unconfirmed
+    except (OSError, ValueError) as error:
+        raise Quit(f"whether a change waits can't be read: {error}") from None
+
+
+async def _take_back(settings: Settings, token: str) -> int:
+    for attempt in range(_ATTEMPTS):
+        try:
+            return FINE if (await _have_done(settings, Taking("rollback", *account(), token=token)))["ok"] else FAILED
+        except (RefusedError, client.RefusedError) as refusal:
+            if refusal.code == "nothing_waits":
+                return FINE
+            raise Quit(str(refusal)) from None
+        except (client.ControlError, ClaimedError, KernelError):
+            # A daemon that is just ending, or starting: it will do it itself, or be gone.
+            if attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(_PAUSE)
+    return FAILED
