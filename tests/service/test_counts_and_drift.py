@@ -115,16 +115,16 @@ def test_drift_is_seen_as_it_happens_repaired_and_told(gateway: Gateway) -> None
     gateway.set(table_owner=False)
     before = blocks(orders(gateway))
     number_of_ruleset = gateway.status()["ruleset"]["generation"]
-    tampering = iter(TAMPERING.items())
+    tampering, seen = iter(TAMPERING.items()), generation(gateway)
     while some := [*itertools.islice(tampering, 4)]:
         for number, (what, script) in enumerate(some, 1):
-            seen = generation(gateway)
             gateway.nft(script)
             until(lambda: blocks(gateway) == before)
             repaired = f"gatewrit_drift_total {number}.0"
             until(lambda repaired=repaired: repaired in gateway.get("/metrics")[1])  # type: ignore[misc]
             assert gateway.status()["enforcement"] == "in_sync", what
-            assert generation(gateway) - seen == 1 + TRANSACTIONS.get(what, 1), what
+            then, seen = seen, generation(gateway)
+            assert seen - then == 1 + TRANSACTIONS.get(what, 1), what
         gateway.restart()
     # Nothing counts there, so that nothing has drifted; it goes with the counters that nobody needs any more.
     gateway.nft("add counter inet gatewrit mine\n")

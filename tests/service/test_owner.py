@@ -105,6 +105,21 @@ def test_settings_that_want_it_open_let_go_of_it(storing: Gateway) -> None:
     until(lambda: storing.logged("drift.repaired"))
 
 
+def test_a_table_that_was_made_open_is_told_until_it_is_made_anew(gateway: Gateway) -> None:
+    gateway.set(table_owner=False)
+    orders(gateway)
+    assert not owned(gateway)
+    gateway.end()
+    gateway.set()
+    gateway.start()
+    able = not owned(gateway) and "table_unowned" in {code for code, _ in gateway.problems()}
+    assert gateway.status()["enforcement"] == "in_sync"
+    # A drift that has it made anew has it owned as well.
+    gateway.nft(TAMPERING["no table"])
+    until(lambda: owned(gateway) is able and gateway.logged("drift.undone"))
+    assert "table_unowned" not in {code for code, _ in gateway.problems()}
+
+
 def test_a_table_that_somebody_else_owns_is_told_and_taken_over_once_they_let_go(gateway: Gateway) -> None:
     orders(gateway)
     able = owned(gateway)

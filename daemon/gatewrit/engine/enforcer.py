@@ -40,8 +40,8 @@ LOOK_SOON = 0.5
 #: So many elements are read in some 50 ms, so that nothing is gained by leaving them out.
 _LITTLE = 100_000
 _UNOWNED = (
-    f"the table inet {TABLE} was made by an older version or by hand, and is too large to be made anew under way: it "
-    "is enforced, but other programs can change it; what they change is seen and repaired"
+    f"the table inet {TABLE} was made by an older version, by hand or while `table_owner` was off, so the kernel can't "
+    "give it an owner: it is enforced, but other programs can change it; what they change is seen and repaired"
 )
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0

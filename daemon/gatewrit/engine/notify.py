@@ -103,8 +103,11 @@ class Notifier:
     def _try(self, message: bytes, descriptors: tuple[int, ...] = ()) -> bool:
         if self._socket is not None:
             try:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors).tobytes())
-                self._socket.sendmsg([message], [rights] if descriptors else (), 0, self._address)
+                if descriptors:
+                    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors).tobytes())
+                    self._socket.sendmsg([message], [rights], 0, self._address)
+                else:
+                    self._socket.sendto(message, self._address)
             except BlockingIOError:
                 return False
             except OSError:

@@ -70,8 +70,8 @@ ACTIONS: Mapping[str, str] = {
         "systemd keeps starting: systemctl stop gatewrit. It is taken over within seconds then"
     ),
     "table_unowned": (
-        "At a quiet hour, as nothing is blocked in between: systemctl stop gatewrit; gatewrit remove; systemctl start "
-        "gatewrit. Or leave it until the next reboot. `table_owner: false` in the settings says that it is to be so"
+        "Leave it until the next reboot, or make it anew at a quiet hour, as nothing is blocked in between: systemctl "
+        "stop gatewrit; gatewrit remove; systemctl start gatewrit. `table_owner: false` says that it is to be open"
     ),
     "bypass_flowtable": (
         "Keep out of the flowtable what orders may name (a rule ahead of `flow add`), or end the connections when an "

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 NOTHING = Transaction()
 #: Up to so many objects, rules and elements are one transaction where nothing is in force yet.
 AT_ONCE = 4096
-#: A table with more elements isn't made anew only to be owned: the kernel's lock would be held too long.
-_MOST_ANEW = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,17 +79,13 @@ def diff(
     plan = _diff(desired, actual, coming or Ruleset(), at_once)
     if largest is None or plan.change.weight <= largest:
         return plan
-    if actual.tenure is Tenure.PLAIN:
-        actual = replace(actual, tenure=Tenure.OPEN)
     # A quarter for elements of sets in use, some for what must be done at once.
     return _diff(desired, actual, coming or Ruleset(), 0, largest // 4)
 
 
 def _diff(desired: Ruleset, actual: Actual, coming: Ruleset, at_once: int, room: int | None = None) -> Plan:
     owned = actual.tenure not in {Tenure.OPEN, Tenure.HELD}
-    foreign = actual.handle is not None and (
-        actual.foreign or _reshaped(desired, actual) or (actual.tenure is Tenure.PLAIN and _few(desired))
-    )
+    foreign = actual.handle is not None and (actual.foreign or _reshaped(desired, actual))
     draft = Draft(desired, Actual(0) if foreign else actual, coming, room)
     draft.work()
     whole = (*draft.prepare, *draft.change)
@@ -131,10 +125,6 @@ def settled(desired: Ruleset, actual: Actual) -> Actual:
             if real in sets and len(sets[real].elements) == len(each.elements):
                 sets[real] = Set(sets[real].spec, each.elements)
     return replace(actual, sets=sets)
-
-
-def _few(desired: Ruleset) -> bool:
-    return sum(len(each.elements) for each in desired.sets.values()) <= _MOST_ANEW
 
 
 def _reshaped(desired: Ruleset, actual: Actual) -> bool:

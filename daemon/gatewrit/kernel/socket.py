@@ -190,7 +190,8 @@ class NftSocket:
     async def _open(self) -> None:
         if self._held is None:
             self._held = endpoint.open_endpoint()
-        endpoint.drain(self._held)
+        else:
+            endpoint.drain(self._held)
         # A descriptor of its own, for pyroute2 gives up what has failed once: the table mustn't be without owner then.
         own = socket.socket(fileno=os.dup(self._held.fileno()))
         self._netlink = AsyncNetlinkSocket(family=NETLINK_NETFILTER, use_socket=own)
@@ -347,7 +348,10 @@ class NftSocket:
         """Make a request ready to be sent, on a new wrapping of the socket if the last one broke."""
         if self._broken is not None:
             await self._close()
-            await self._open()
+            try:
+                await self._open()
+            except OSError as error:
+                raise KernelError(error.errno or errno.EIO, "use the netlink socket again") from error
         body = _nfgenmsg() + message.payload
         raw = _Raw(messages.SUBSYSTEM << 8 | message.kind, flags | message.flags, body)
         request = NetlinkRequest(self._netlink, raw, parser=_parse)

@@ -62,7 +62,8 @@ class Tenure(Enum):
     OURS = auto()
     #: Owned before, by a socket that is closed: anybody may change it until it is adopted.
     ORPHANED = auto()
-    #: Made without NFT_TABLE_F_PERSIST, by an older version or by hand: it can only be made anew to be owned.
+    #: Made without NFT_TABLE_F_PERSIST, by an older version or by hand: only one that is made anew can be owned. That
+    #: isn't done for this alone, as packets under way would pass.
     PLAIN = auto()
     #: Somebody else's socket, and nobody else.
     HELD = auto()
