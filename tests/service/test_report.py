@@ -73,19 +73,13 @@ def test_what_a_daemon_finds_when_it_comes_back_is_written_down(gateway: Gateway
         ]
 
     gateway.order("alpha", PREFIX, "tcp/3101")
-    gateway.start()
-    gateway.reload()
-    gateway.restart(signal.SIGKILL)
-    gateway.end()
+    assert gateway.cli("apply").returncode == 0
     # What no packet meets is cleared, and says nothing about the order.
     gateway.nft("add chain inet gatewrit left-over")
-    gateway.start()
-    gateway.reload()
+    assert gateway.cli("apply").returncode == 0
     assert found() == []
-    gateway.end()
     gateway.nft("flush chain inet gatewrit forward")
-    gateway.start()
-    gateway.reload()
+    assert gateway.cli("apply").returncode == 0
     assert found() == ["changed"]
     kinds = [each["kind"] for each in report(gateway)["policies"][0]["interruptions"]]
     assert "put_in_anew" in kinds
