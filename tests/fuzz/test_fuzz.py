@@ -20,6 +20,7 @@ CHANGES = {
     "compiled": 3000,
     "control": 300,
     "elements": 1000,
+    "feeds": 800,
     "http": 250,
     "instant": 2000,
     "journal": 60,

@@ -66,6 +66,25 @@ def test_the_life_of_an_order_as_it_was_lived(gateway: Gateway) -> None:
     assert gateway.cli("log", "verify", "--head", document["journal"]["head"]).returncode == 0
 
 
+def test_what_a_daemon_finds_when_it_comes_back_is_written_down(gateway: Gateway) -> None:
+    def found() -> list[str]:
+        return [
+            row["data"]["found"] for row in json.loads(gateway.cli("log", "--json", "--kind", "found").stdout)["items"]
+        ]
+
+    gateway.order("alpha", PREFIX, "tcp/3101")
+    assert gateway.cli("apply").returncode == 0
+    # What no packet meets is cleared, and says nothing about the order.
+    gateway.nft("add chain inet gatewrit left-over")
+    assert gateway.cli("apply").returncode == 0
+    assert found() == []
+    gateway.nft("flush chain inet gatewrit forward")
+    assert gateway.cli("apply").returncode == 0
+    assert found() == ["changed"]
+    kinds = [each["kind"] for each in report(gateway)["policies"][0]["interruptions"]]
+    assert "put_in_anew" in kinds
+
+
 def test_it_is_written_whole_or_not_at_all_and_a_broken_journal_shows(gateway: Gateway) -> None:
     gateway.order("alpha", PREFIX, "tcp/3101")
     assert gateway.cli("apply").returncode == 0

@@ -32,6 +32,8 @@ TABLE = """\
 204.187.87.0/24	11647
 206.51.25.0/24	11647
 206.51.26.0/24	18705
+206.51.26.188/30	29136
+206.51.26.240/28	29136
 2607:ffc0::/32	18705
 2607:ffc0:c::/48	18705
 """
@@ -222,6 +224,20 @@ def test_a_list_says_where_it_comes_from_and_reads_as_one(desk: Desk) -> None:
     code, out, _ = desk.run("--asn", "18705", "--table", table, "--json")
     assert (code, json.loads(out)["written"]) == (0, False)
     assert (desk.list.stat().st_ino, desk.list.read_text()) == (before.st_ino, text)
+
+
+def test_what_others_announce_inside_is_said(desk: Desk) -> None:
+    code, out, complaint = desk.run("--asn", "18705", "--table", desk.feed(TABLE), "--json")
+    assert code == 0
+    assert json.loads(out)["others"] == [
+        {"prefix": "206.51.26.188/30", "by": "AS29136", "line": 10},
+        {"prefix": "206.51.26.240/28", "by": "AS29136", "line": 11},
+    ]
+    assert "others announce 206.51.26.188/30 (AS29136), 206.51.26.240/28 (AS29136) inside" in complaint
+    assert (
+        json.loads(desk.run("--asn", "29136", "--table", desk.feed(TABLE), "--allow-swing", "x", "--json")[1])["others"]
+        == []
+    )
 
 
 def test_one_bad_entry_refuses_the_feed_and_the_list_stays(desk: Desk) -> None:

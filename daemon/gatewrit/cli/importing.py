@@ -27,7 +27,7 @@ from gatewrit.policy import files
 from gatewrit.policy.faults import cap, fault
 from gatewrit.policy.feeds import Columns, Reader
 from gatewrit.policy.files import MANIFEST, RefusedFile
-from gatewrit.policy.ranges import MAX_LIST_BYTES, parse_list
+from gatewrit.policy.ranges import MAX_LIST_BYTES, parse_list, span_text
 from gatewrit.policy.terms import Place
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _GZIP = b"\x1f\x8b"
 _LONGEST = 300
+#: So many announcements of others are told; all are in --json.
+_SHOWN = 5
 _FORMATS = ("cidr", "spamhaus", "csv", "table")
 
 
@@ -57,11 +59,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of it; `manifest` is one that names the list and doesn't fit any more."""
+    """What came of it.
+
+    `others` is what others announce inside of what was taken from a BGP table. `manifest` names the list, and doesn't
+    fit any more.
+    """
 
     entries: int
     prefixes: int
     changes: Sequence[Swing]
+    others: Sequence[Entry]
     manifest: Path | None
     written: bool
 
@@ -88,13 +95,15 @@ def import_(settings: Settings, *, feed: Path | None, output: Path, as_json: boo
     widest = {4: settings.limits.widest_ipv4, 6: settings.limits.widest_ipv6}
     file = str(path)
     reader = Reader(file, widest)
-    entries = _entries(reader, data, wanted)
+    text = _text(reader, data)
+    entries = _entries(reader, text, wanted)
     if not entries and not reader.faults:
         reader.faults.append(fault(Place(file, 1, 1), "list_empty", "the feed has no entry that is asked for"))
     if reader.faults:
         refuse(cap(sorted(reader.faults)), as_json=as_json, meaning=f"{output} wasn't written, and stays as it is")
     before = _before(output, wanted)
-    body = [line(block, sources) for block, sources in prefixes(entries, widest)]
+    blocks = list(prefixes(entries, widest))
+    body = [line(block, sources) for block, sources in blocks]
     made = parse_list("\n".join(body).encode(), str(output))
     changes = swings(before.ranges if before else (), made.ranges)
     _hold_swing(changes, settings.limits.change_share, wanted, output)
@@ -102,8 +111,9 @@ def import_(settings: Settings, *, feed: Path | None, output: Path, as_json: boo
     if written:
         head = _head(wanted, file, data, changes, len(entries), len(body))
         write(output, "\n".join([*head, *body, ""]).encode(), 0o644)
+    others = tuple(reader.inside(text, wanted.asns, [block for block, _ in blocks])) if wanted.asns else ()
     manifest = _manifest(output) if written else None
-    _tell(output, Made(len(entries), len(body), changes, manifest, written), as_json=as_json)
+    _tell(output, Made(len(entries), len(body), changes, others, manifest, written), as_json=as_json)
     return FINE
 
 
@@ -169,13 +179,16 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _entries(reader: Reader, data: bytes, wanted: Wanted) -> list[Entry]:
+def _text(reader: Reader, data: bytes) -> str:
     try:
-        text = data.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         place = Place(reader.file, data.count(b"\n", 0, error.start) + 1, 1)
         reader.faults.append(fault(place, "not_text", "this isn't UTF-8 text; is it packed, or another file?"))
-        return []
+        return ""
+
+
+def _entries(reader: Reader, text: str, wanted: Wanted) -> list[Entry]:
     match wanted.format:
         case "table":
             return list(reader.table(text, wanted.asns))
@@ -248,12 +261,21 @@ def _tell(output: Path, made: Made, *, as_json: bool) -> None:
         changes = {f"ipv{each.family}": _swing_json(each) for each in made.changes}
         counts = {"entries": made.entries, "prefixes": made.prefixes, "changes": changes}
         manifest = None if made.manifest is None else str(made.manifest)
-        print_json({"output": str(output), "written": made.written, **counts, "manifest": manifest})
+        others = [{"prefix": span_text(each.span), "by": each.note, "line": each.line} for each in made.others]
+        print_json({"output": str(output), "written": made.written, **counts, "others": others, "manifest": manifest})
     elif made.written:
         sizes = ", ".join(f"IPv{each.family} +{each.added} -{each.lifted} addresses" for each in made.changes)
         click.echo(f"{output}: {made.entries} entries made {made.prefixes} prefixes; {sizes}")
     else:
         click.echo(f"{output}: stays as it is: these are the addresses that it lists already")
+    if made.others:
+        shown = ", ".join(f"{span_text(each.span)} ({each.note})" for each in made.others[:_SHOWN])
+        more = f" and {len(made.others) - _SHOWN} more" if len(made.others) > _SHOWN else ""
+        click.echo(
+            f"gatewrit: others announce {shown}{more} inside of these prefixes, and are listed along. If they "
+            "aren't meant, except them: `except: {prefixes: […]}` in the policy",
+            err=True,
+        )
     if made.manifest is not None:
         click.echo(
             f"gatewrit: {made.manifest} doesn't fit the directory any more: until it is signed anew, a gateway that "

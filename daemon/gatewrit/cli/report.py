@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatewrit.cli.report_shapes import Addresses, JournalPart, PublicReport, Report
-    from gatewrit.engine.journal.account import Account
+    from gatewrit.engine.journal.account import Account, Life
     from gatewrit.engine.journal.verify import Verdict
     from gatewrit.engine.ledger import Count
+    from gatewrit.policy.load import ServiceDocument
     from gatewrit.settings import Settings
 
 _TIME = "TIME"
@@ -98,7 +99,9 @@ def made(state: Path, wanted: Wanted, now: int) -> tuple[Report, Mapping[str, Ma
         end = min(wanted.end or now, now)
         account, begins = _account(connection, end)
         frame = Frame(wanted.start or 0, end, now, gatewrit.__version__, wanted.start, begins)
-        addresses = {name: found for name in account.lives if (found := _addresses(connection, account, name, wanted))}
+        known: dict[str, ServiceDocument] = {}
+        chosen = [life for name, life in account.lives.items() if wanted.policy in {None, name}]
+        addresses = {life.name: found for life in chosen if (found := _addresses(connection, life, known))}
     journal = _journal(verdict, account, begins, wanted.head)
     return report(account, frame, journal, addresses, _counted(state), wanted.policy), own_clocks(account, frame)
 
@@ -117,17 +120,15 @@ def _account(connection: sqlite3.Connection, end: int) -> tuple[Account, int | N
     return told(rows, lambda digest: database.get_text(connection, digest), before), begins
 
 
-def _addresses(connection: sqlite3.Connection, account: Account, name: str, wanted: Wanted) -> Addresses | None:
-    """Count what the last revision names; None where its texts aren't all there any more."""
-    revisions = account.lives[name].revisions
-    if not revisions or wanted.policy not in {None, name}:
+def _addresses(connection: sqlite3.Connection, life: Life, known: dict[str, ServiceDocument]) -> Addresses | None:
+    """Count what the last revision names; None where its texts aren't all there any more. `known` are its services."""
+    if not life.revisions:
         return None
     try:
-        kept = read_kept(revisions[-1].texts, lambda digest: database.get_text(connection, digest))
+        kept = read_kept(life.revisions[-1].texts, lambda digest: database.get_text(connection, digest), known=known)
     except (JournalError, *NOT_KEPT):
         return None
-    policy = join(kept.document, {called: each.service for called, each in kept.services.items()})
-    counts = count_addresses(policy)
+    counts = count_addresses(join(kept.document, {name: each.service for name, each in kept.services.items()}))
     return {"ipv4": str(counts[4]), "ipv6": str(counts[6])}
 
 

@@ -221,7 +221,7 @@ class Enforcer:
         Where something else is to be enforced than before, what was changed can't be told from that.
         """
         first, self._looked = not self._looked, True
-        if not first or not self.record.installed or not done.changed:
+        if not first or not self.record.installed or not done.met:
             return None
         if done.found.handle is None:
             return "gone"

@@ -35,13 +35,17 @@ class NotConvergedError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it."""
+    """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it.
+
+    `met`: whether packets could meet a difference between what was found and what was desired.
+    """
 
     changed: int
     first: Transaction
     found: Actual
     actual: Actual
     sweep: Transaction
+    met: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +73,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
     """
     found: Actual | None = None
     first = Transaction()
-    changed = 0
+    changed, met = 0, False
     plan, known = Plan(), around.known
     for attempt in range(_ATTEMPTS):
         actual = await kernel.read(known)
@@ -77,9 +81,9 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
         # Comparing a large ruleset takes a while; others are answered meanwhile.
         plan = await asyncio.to_thread(diff, desired, actual, around.coming, largest=kernel.largest)
         if not plan:
-            return Pass(changed, first, found, settled(desired, actual), plan.sweep)
+            return Pass(changed, first, found, settled(desired, actual), plan.sweep, met)
         whole = plan.whole
-        first = first or whole
+        first, met = first or whole, met or bool(plan.steps)
         try:
             done, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
             for step in plan.steps:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,6 +52,8 @@ BOGONS: tuple[tuple[Span, str], ...] = tuple(
         ("3fff::/20", "documentation, RFC 9637"),
     )
 )
+_HIGHEST = (1 << 128) - 1
+_HEAD = re.compile("[.:]")
 #: All of IPv6 that anybody was given (RFC 4291, IANA's registry of IPv6 global unicast addresses).
 _GLOBAL = parse_span("2000::/3")
 
@@ -167,6 +171,24 @@ class Reader:
             elif asn in wanted:
                 yield from self._entry(prefix, number, f"AS{asn}")
 
+    def inside(self, text: str, asns: frozenset[int], blocks: Sequence[Span]) -> Iterator[Entry]:
+        """Give what others announce in a BGP table inside of disjoint blocks: somebody else may well be there."""
+        wanted = {str(asn) for asn in asns}
+        ordered = sorted(blocks)
+        heads = {head for block in ordered for head in _heads(block)}
+        for number, line in enumerate(_lines(text), 1):
+            prefix, tab, asn = line.partition("\t")
+            if not tab or asn in wanted or _HEAD.split(prefix, maxsplit=1)[0] not in heads:
+                continue
+            try:
+                span = parse_span(prefix)
+            except EntryError:
+                # Nothing that could be inside of a block that was taken.
+                continue
+            block = ordered[max(bisect_right(ordered, span._replace(last=_HIGHEST)) - 1, 0)]
+            if block.family == span.family and block.first <= span.first and span.last <= block.last:
+                yield Entry(span, number, f"AS{asn}")
+
     def csv(self, text: str, columns: Columns) -> Iterator[Entry]:
         """Read comma-separated values; columns are named by the first line that is no comment, or numbered."""
         numbered = all(each.isdecimal() for each in columns.named)
@@ -200,6 +222,12 @@ class Reader:
         if first.isdecimal() and last.isdecimal() and max(int(first), int(last)) < 1 << 32:
             first, last = (span_text(Span(4, int(each), int(each))) for each in (first, last))
         yield from self._entry(f"{first}-{last}", number, note)
+
+
+def _heads(block: Span) -> Iterator[str]:
+    """Give what the addresses of a block begin with, as text: the first octet, or the first group of IPv6."""
+    shift, form = (24, "d") if block.family == 4 else (112, "x")
+    return (format(head, form) for head in range(block.first >> shift, (block.last >> shift) + 1))
 
 
 def _lines(text: str) -> list[str]:

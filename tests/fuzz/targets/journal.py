@@ -17,6 +17,9 @@ from fuzz.holding import home
 from gatewrit.api import documents
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.question import read_question
+from gatewrit.cli import report_page
+from gatewrit.cli.report import Wanted, made
+from gatewrit.cli.report_facts import public
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.journal import database
@@ -55,6 +58,7 @@ def one_input(data: bytes) -> None:
         with suppress(sqlite3.Error), closing(sqlite3.connect(_PATH, isolation_level=None)) as connection:
             _change(connection, changes)
     _read()
+    _report()
     _write()
 
 
@@ -100,6 +104,14 @@ def _read() -> None:
         else:
             assert documents.encode(answer_document(answer))
             assert lines(answer)
+
+
+def _report() -> None:
+    with suppress(JournalError):
+        whole, clocks = made(_STATE, Wanted(None, None, None, None), _LAST * 1000)
+        for each in (whole, public(whole)):
+            assert json.dumps(each)
+            assert report_page.render(each, clocks)
 
 
 def _write() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import zlib
 from contextlib import closing, contextmanager
@@ -33,6 +34,7 @@ _LARGEST_TEXT = 1 << 28
 #: From this size on a text is packed the quick way: a fifth of the time or less, for a fifth more room.
 LARGE_TEXT = 1 << 20
 _QUICKLY = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _COLUMNS = "seq, at, kind, policy, data, previous, digest"
 
 
@@ -165,6 +167,9 @@ def put_text(connection: sqlite3.Connection, digest: str, text: bytes) -> None:
 
 def get_text(connection: sqlite3.Connection, digest: str) -> bytes:
     """Give a text back; raises `DamagedError` if it isn't there or isn't what its digest says."""
+    if not _DIGEST.fullmatch(digest):
+        # Half a surrogate pair, among others, which SQLite can't even be asked for.
+        raise DamagedError(f"{digest!r:.100} is no digest of a text")
     found = connection.execute("SELECT packed FROM texts WHERE sha256 = ?", (digest,)).fetchone()
     if found is None:
         raise DamagedError(f"the text {digest} is missing")
