@@ -154,11 +154,9 @@ def is_confined(machine: Machine, report: Report) -> None:
     )
     feed = machine.ask("stat", "-c", "%U:%G %a", "/run/gatewrit/http/feed.sock")
     report.row("the server's socket", feed, "gatewrit:gatewrit-http 660")
-    ask = "import urllib.request as u; r = u.urlopen('http://127.0.0.1:9451/readyz'); print(r.status)"
-    until(lambda: machine.ask("python3", "-c", ask) == "200", "/readyz answers 200 through gatewrit-http.socket")
-    report.row("HTTP through its socket unit, /readyz", machine.ask("python3", "-c", ask), "200")
+    report.row("HTTP through its socket unit, /readyz", orders.ready(machine), 200)
     machine.check("systemctl", "kill", "--signal=KILL", HTTP)
-    report.row("… with the server just killed", machine.ask("python3", "-c", ask), "200")
+    report.row("… with the server just killed", orders.ready(machine), 200)
     codes = [each["code"] for each in machine.json("gatewrit", "status", "--json")["problems"]]
     report.row(
         "nothing is wrong but the clock, which a machine in a machine doesn't keep", codes, ["clock_unsynchronised"]
@@ -213,6 +211,12 @@ def stands_still(machine: Machine, report: Report) -> None:
     report.row("gatewrit suspend, exit code", suspend.returncode, 0)
     report.row("a packet to what was suspended", orders.probe(machine, 1), "passes")
     report.row("gatewrit resume, exit code", machine.run("gatewrit", "resume", "alpha").returncode, 0)
+    machine.check("systemd-run", "--quiet", "--unit=by-hand", "gatewrit", "run")
+    until(lambda: machine.run("gatewrit", "status").returncode == 0, "`gatewrit run`, started by root, is in sync")
+    report.row("root's own `gatewrit run`, in sync: the table is the same", orders.table(machine), handle)
+    sockets = machine.ask("stat", "-c", "%U:%G %a", "/run/gatewrit/control.sock")
+    report.row("… its control socket", sockets, "gatewrit:gatewrit 660")
+    machine.check("systemctl", "stop", "by-hand")
     foreign = machine.ask("find", "/var/lib/gatewrit", "!", "-user", "gatewrit")
     report.row("files in the state that aren't the daemon's", foreign, "")
     machine.check("systemctl", "start", UNIT)
