@@ -155,7 +155,7 @@ def is_confined(machine: Machine, report: Report) -> None:
     feed = machine.ask("stat", "-c", "%U:%G %a", "/run/gatewrit/http/feed.sock")
     report.row("the server's socket", feed, "gatewrit:gatewrit-http 660")
     report.row("HTTP through its socket unit, /readyz", orders.ready(machine), 200)
-    machine.check("systemctl", "kill", "--signal=KILL", HTTP)
+    machine.check("systemctl", "kill", "--kill-whom=main", "--signal=KILL", HTTP)
     report.row("… with the server just killed", orders.ready(machine), 200)
     codes = [each["code"] for each in machine.json("gatewrit", "status", "--json")["problems"]]
     report.row(
@@ -167,13 +167,16 @@ def dies(machine: Machine, report: Report) -> None:
     """Killed, and started anew by systemd."""
     report.part("kill -9")
     handle, restarts = orders.table(machine), int(machine.shown(UNIT, "NRestarts"))
-    machine.check("systemctl", "kill", "--signal=KILL", UNIT)
+    machine.check("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     report.row("dead or not, a packet to what is ordered", orders.probe(machine, 1), "blocked")
     until(lambda: int(machine.shown(UNIT, "NRestarts")) > restarts, "systemd starts it anew")
     until(lambda: machine.shown(UNIT, "ActiveState") == "active", "it is ready again")
     report.row("started anew: once", int(machine.shown(UNIT, "NRestarts")) - restarts, 1)
     report.row("the table is the same", orders.table(machine), handle)
     report.row("gatewrit verify, exit code", machine.run("gatewrit", "verify").returncode, 0)
+    machine.check("systemctl", "restart", "nftables.service")
+    until(lambda: orders.probe(machine, 1) == "blocked", "what nftables.service flushed is put back")
+    report.row("nftables.service flushes everything: put back", orders.probe(machine, 3), "blocked")
 
 
 def hangs(machine: Machine, report: Report) -> None:
