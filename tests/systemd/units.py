@@ -66,7 +66,7 @@ def bookworm(report: Report) -> None:
     with tree.changeable("bookworm") as merged:
         provide(merged, "3.11")
         with booted(merged) as machine:
-            for part in (starts, reloads, is_confined, dies, hangs, stands_still):
+            for part in (starts, reloads, is_confined, asks_the_clock, dies, hangs, stands_still):
                 with report.goes_on(part.__name__):
                     part(machine, report)
             with report.goes_on("the end"):
@@ -84,6 +84,7 @@ def trixie(report: Report) -> None:
             starts(machine, report)
             reloads_by_signal(machine, report)
             is_confined(machine, report)
+            asks_the_clock(machine, report)
 
 
 def starts(machine: Machine, report: Report) -> None:
@@ -158,9 +159,29 @@ def is_confined(machine: Machine, report: Report) -> None:
     machine.check("systemctl", "kill", "--kill-whom=main", "--signal=KILL", HTTP)
     report.row("… with the server just killed", orders.ready(machine), 200)
     codes = [each["code"] for each in machine.json("gatewrit", "status", "--json")["problems"]]
-    report.row(
-        "nothing is wrong but the clock, which a machine in a machine doesn't keep", codes, ["clock_unsynchronised"]
-    )
+    report.row("nothing is wrong, but nobody vouches for the clock", codes, ["clock_unsynchronised"])
+
+
+def asks_the_clock(machine: Machine, report: Report) -> None:
+    """Whether the clock is right: by systemd-timesyncd's mark, or by the kernel with the drop-in."""
+
+    def problems() -> list[str]:
+        return [each["message"] for each in machine.json("gatewrit", "status", "--json")["problems"]]
+
+    report.part("the clock")
+    report.row("the kernel may not be asked", any("ProtectClock=" in each for each in problems()))
+    machine.check("install", "-D", "/dev/null", "/run/systemd/timesync/synchronized")
+    until(lambda: not problems(), "systemd-timesyncd's mark is believed")
+    report.row("systemd-timesyncd's mark is believed: nothing is wrong", problems(), [])
+    machine.check("rm", "/run/systemd/timesync/synchronized")
+    example = "/usr/src/gatewrit/systemd/examples/other-time-daemon.conf"
+    machine.check("install", "-D", "-m", "644", example, f"{DROP_INS}/clock.conf")
+    machine.check("systemctl", "daemon-reload")
+    machine.check("systemctl", "restart", UNIT)
+    report.row("with other-time-daemon.conf it may be", any("ProtectClock=" in each for each in problems()), False)
+    machine.check("rm", f"{DROP_INS}/clock.conf")
+    machine.check("systemctl", "daemon-reload")
+    machine.check("systemctl", "restart", UNIT)
 
 
 def dies(machine: Machine, report: Report) -> None:
