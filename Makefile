@@ -73,6 +73,10 @@ TARGETS = $(basename $(notdir $(wildcard tests/fuzz/targets/[a-z]*.py)))
 test-systemd: $(READY) nspawn ## the units, booted for real in Debian 12 and 13 (root, minutes); PART=bookworm for some of it
 	@PYTHONPATH=tests $(BIN)/python -m systemd $(PART)
 
+.PHONY: deb
+deb: $(READY) ## a Debian package in dist/, for Debian 12; PYTHON=3.13 for Debian 13
+	@$(BIN)/python systemd/debian/build.py $(if $(PYTHON),--python $(PYTHON))
+
 .PHONY: bench-orders
 bench-orders: $(READY) nftables ## how ten thousand orders load, change and answer, and what a packet meets
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
@@ -155,7 +159,7 @@ promtool: $(READY)
 		{ echo "This needs promtool, which comes with Prometheus: put it on the PATH, then make again." >&2; exit 1; }
 .PHONY: nspawn
 nspawn:
-	$(call need,command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null,debootstrap systemd-container)
+	$(call need,command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null && command -v lintian >/dev/null,debootstrap systemd-container lintian)
 
 # What is measured beside gatewrit. Debian starts and enables firewalld where it is installed, which would change this
 # machine's own firewall: so it is installed only where no systemd runs, as in a container, and its row is left out

@@ -6,11 +6,16 @@ import os
 import shutil
 import sys
 
-from systemd import units
+from systemd import package, units
 from systemd.report import Report
 
-PARTS = {"bookworm": units.bookworm, "trixie": units.trixie}
-NEEDS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
+PARTS = {"bookworm": units.bookworm, "trixie": units.trixie, "package": package.package}
+NEEDS = {
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
+    "lintian": "lintian",
+}
 
 
 def main(names: list[str]) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from systemd.machine import until
+
 if TYPE_CHECKING:
     from systemd.machine import Machine
 
@@ -73,7 +75,20 @@ def table(machine: Machine) -> str:
     return lines[0].rpartition("# handle ")[2] if lines else "none"
 
 
+def ready(machine: Machine) -> int:
+    """Wait until HTTP says that the orders are programmed, and give its status, 200."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9451/readyz').status)"
+    until(lambda: machine.ask("python3", "-c", ask) == "200", "/readyz answers 200 through gatewrit-http.socket")
+    return 200
+
+
 def packets(machine: Machine, name: str) -> int:
-    """Give how many packets were counted for an order."""
+    """Give how many packets were counted for an order, once there are any."""
+    ready(machine)
     ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9451/v1/policies/{name}').read().decode())"
-    return int(machine.json("python3", "-c", ask)["counters"]["packets"])
+
+    def counted() -> int:
+        return int(machine.json("python3", "-c", ask)["counters"]["packets"])
+
+    until(counted, f"packets are counted for {name}")
+    return counted()

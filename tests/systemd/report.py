@@ -26,7 +26,7 @@ class Report:
         """Hold what was seen to what is expected."""
         if seen == expected:
             self.held += 1
-            print(f"  ok      {what}{'' if expected is True else f': {seen}'}", flush=True)
+            print(f"  ok      {what}{'' if isinstance(expected, bool) else f': {seen}'}", flush=True)
         else:
             self.failed.append(what)
             print(f"  FAILED  {what}: expected {expected!r}, seen {seen!r}", flush=True)
