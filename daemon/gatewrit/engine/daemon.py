@@ -25,6 +25,7 @@ from gatewrit.engine.archive import Archive
 from gatewrit.engine.around import Around
 from gatewrit.engine.beside import Watcher
 from gatewrit.engine.chronicle import Chronicle
+from gatewrit.engine.display import Display
 from gatewrit.engine.drift import Drift
 from gatewrit.engine.enforcer import LOOK_EVERY, LOOK_SOON, Enforcer
 from gatewrit.engine.enquiries import Enquiries
@@ -35,7 +36,7 @@ from gatewrit.engine.intake import remembered, take_in, without_bulk
 from gatewrit.engine.recall import Recall
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Shelf
-from gatewrit.engine.snapshot import Outcome, PolicyState, Progress, RulesetView, observed
+from gatewrit.engine.snapshot import Outcome, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.takeback import Expecting, TakeBack, Taking
 from gatewrit.engine.tally import COUNT_EVERY, Tally
@@ -117,9 +118,8 @@ class Daemon:
         self._gate = Gate(config.signing, self._scribe, self.chronicle)
         self._takeback = TakeBack(config.state, self._store, self._scribe, self.chronicle, self._agenda)
         self._hand = Hand(self._scribe, self.chronicle, (config.gateway, *config.tags))
-        self._standing = status.Standing(config.gateway, int(clock.time()), local=self._hand.local)
+        self._display = Display(config.gateway, self._hand.local, clock, self._time, notifier, self.chronicle)
         self._damage: list[status.Trouble] = []
-        self._snapshot = status.snapshot(self._standing, int(clock.time()))
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._wanted = asyncio.Event()
         self._reload_wanted = True
@@ -133,19 +133,24 @@ class Daemon:
         self._in_force: Intake | None = None
         #: When the files were last begun to be read, by the event loop's clock: what changed before that was seen.
         self._read_at = -inf
-        self._progress: Progress | None = None
-        self._told_progress = clock.monotonic()
         self._memo = Memo()
-        #: Called whenever there is a new snapshot; and who else has something to say in it.
-        self.told: Callable[[], None] = lambda: None
+        #: Who else has something to say in a snapshot.
         self.outside: Callable[[int], Sequence[status.Trouble]] = lambda _now: ()
-        self.chronicle.told = lambda: self.told()  # noqa: PLW0108 - whoever that is then
-        self.archive = Archive(config.state, lambda: self._standing)
+        self.archive = Archive(config.state, lambda: self._display.standing)
         self._enquiries = Enquiries(config.state, config.hooks, config.rails, lambda: self._around.now)
 
     def snapshot(self) -> Snapshot:
         """Give what is known now."""
-        return self._snapshot
+        return self._display.snapshot
+
+    @property
+    def told(self) -> Callable[[], None]:
+        """What is called whenever there is something new to see."""
+        return self._display.told
+
+    @told.setter
+    def told(self, told: Callable[[], None]) -> None:
+        self._display.told = told
 
     def alive(self) -> bool:
         """Whether the loop turns: it comes round at least every few seconds, or is in the middle of a pass."""
@@ -153,7 +158,9 @@ class Daemon:
 
     async def explain(self, question: Question) -> Answer:
         """Say whether an address is blocked, and why; raises NotKeptError for what the journal lacks."""
-        return await self._enquiries.answer(question, self._standing, self._snapshot.enforcement, self._time.now())
+        return await self._enquiries.answer(
+            question, self._display.standing, self._display.snapshot.enforcement, self._time.now()
+        )
 
     @property
     def recent(self) -> Recent:
@@ -204,7 +211,7 @@ class Daemon:
         self._turned = self._clock.monotonic()
         self._notifier.alive()
         await self.chronicle.write()
-        if self._hand.asked and (self._standing.intake is not None or self._blind):
+        if self._hand.asked and (self._display.standing.intake is not None or self._blind):
             # Somebody is in a hurry; the files may wait.
             await self._hand.serve(self._carry_out)
         elif self._agenda.is_due("undo"):
@@ -303,7 +310,7 @@ class Daemon:
         try:
             await self._expect(expecting)
         except byhand.RefusedError as refusal:
-            self._notifier.ready(self._headline())
+            self._notifier.ready(self._display.headline())
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_exception(refusal)
@@ -337,7 +344,7 @@ class Daemon:
     async def _answer(self, waiting: Sequence[asyncio.Future[Outcome]], outcome: Outcome) -> None:
         """Give the outcome of a reload to those who waited for it."""
         await self.chronicle.write(1.0)
-        self._notifier.ready(self._headline())
+        self._notifier.ready(self._display.headline())
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(outcome)
@@ -356,7 +363,7 @@ class Daemon:
         """
         if self._takeback.rolled_back and not ordered:
             return await self._stay_back()
-        self._show_progress("reading the policy files")
+        self._display.progress("reading the policy files")
         self._read_at = asyncio.get_running_loop().time()
         await self._around.look()
         reading = await self._read()
@@ -373,7 +380,7 @@ class Daemon:
             event("policy.fault", place=str(fault.place), code=fault.code, message=fault.message)
         if reading.missing and not before and not self._enforcer.ready:
             # Neither the files nor what was kept of them: nobody knows what is in force, so nothing may be lifted.
-            self._standing = replace(self._standing, intake=intake)
+            self._display.standing = replace(self._display.standing, intake=intake)
             self._publish()
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._takeback.followed(now)
@@ -404,7 +411,7 @@ class Daemon:
         if self._blind:
             self._publish()
             return Outcome(False, generation, 0, faults, _UNSIGNED)
-        if self._standing.intake is None:
+        if self._display.standing.intake is None:
             return await self._settle(remembered(self._kept), faults)
         self._publish()
         outcome = self._outcome(0, faults)
@@ -413,7 +420,7 @@ class Daemon:
 
     async def _settle(self, intake: Intake, faults: tuple[Fault, ...]) -> Outcome:
         """Enforce what was read and decided, and keep it as last good."""
-        first, before = self._standing.intake is None, self._kept
+        first, before = self._display.standing.intake is None, self._kept
         # What was prepared for it is what it wants; whatever else was goes.
         self._enforcer.forget_coming()
         changed = await self._take_over(intake, "reload")
@@ -446,19 +453,21 @@ class Daemon:
         """Compile what counts now, and enforce it."""
         settled = self._time.settled()
         await self._hand.sweep(settled)
-        self._standing = replace(self._standing, local=self._hand.local)
-        self._show_progress("working out the rules")
+        self._display.standing = replace(self._display.standing, local=self._hand.local)
+        self._display.progress("working out the rules")
         compiled, digest, against, starts = await asyncio.to_thread(self._compile, intake, settled)
         self._enforcer.want(compiled, digest, starts)
-        self._next = status.next_change(intake.policies.values(), settled, self._standing.local)
+        self._next = status.next_change(intake.policies.values(), settled, self._display.standing.local)
         addresses = await asyncio.to_thread(self._recall.addresses, intake.policies, compiled.addresses)
         desired = (compiled.segments[4], compiled.segments[6])
-        self._standing = replace(self._standing, intake=intake, addresses=addresses, conflicts=against, desired=desired)
+        self._display.standing = replace(
+            self._display.standing, intake=intake, addresses=addresses, conflicts=against, desired=desired
+        )
         return await self._enforce(cause)
 
     def _rendered(self, intake: Intake, now: int) -> tuple[Sequence[Policy], Compiled]:
         """Give the policies that act, and what the kernel is to hold for them."""
-        chosen = self._carver.carved(acting(intake.policies.values(), self._standing.local, now).values())
+        chosen = self._carver.carved(acting(intake.policies.values(), self._display.standing.local, now).values())
         hooks, priority = self._config.hooks, self._config.priority
         return chosen, compile_policies(chosen, now, hooks, priority, self._around.now, memo=self._memo)
 
@@ -474,8 +483,8 @@ class Daemon:
 
     async def _advance(self, cause: str = "time") -> None:
         """Follow the clock: what has ended is swept, what has begun needs no guard any more."""
-        if self._standing.intake is not None:
-            await self._take_over(self._standing.intake, cause)
+        if self._display.standing.intake is not None:
+            await self._take_over(self._display.standing.intake, cause)
 
     # -- taking back ---------------------------------------------------------------------------------------------
 
@@ -492,7 +501,7 @@ class Daemon:
 
     async def _stay_back(self) -> Outcome:
         """Leave an earlier generation in force: the files have changed, or the daemon starts, and nobody said go on."""
-        if self._standing.intake is None:
+        if self._display.standing.intake is None:
             return await self._settle(remembered(self._kept), ())
         return self._outcome(0, ())
 
@@ -504,7 +513,7 @@ class Daemon:
             self._publish()
             return byhand.Done((), self._outcome(0, ()), told, False)
         kept = await self._takeback.choose(asked, number, self._kept, now)
-        if kept is None and self._standing.intake is not None:
+        if kept is None and self._display.standing.intake is not None:
             self._publish()
             return byhand.Done((), self._outcome(0, ()), "nothing was changed, so nothing is put back", False)
         self._awaited = None
@@ -545,7 +554,7 @@ class Daemon:
         if forget:
             before, self._kept = self._kept, {each: kept for each, kept in self._kept.items() if each != name}
             await self._scribe.write("last good policies", lambda: self._store.save(self._kept, before))
-        intake = self._standing.intake
+        intake = self._display.standing.intake
         if intake is None or request.verb in {"release", "forget"}:
             if self._takeback.rolled_back:
                 intake = None
@@ -584,14 +593,14 @@ class Daemon:
     async def _look(self) -> None:
         """See whether the kernel still holds what it should."""
         if await self._enforcer.at_rest():
-            ruleset = replace(self._standing.ruleset, verified_at=self._time.now())
-            self._standing = replace(self._standing, ruleset=ruleset)
+            ruleset = replace(self._display.standing.ruleset, verified_at=self._time.now())
+            self._display.standing = replace(self._display.standing, ruleset=ruleset)
         else:
             await self._enforce("look")
 
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
-        self._in_force = self._standing.intake
+        self._in_force = self._display.standing.intake
         if (found := self._enforcer.found(done)) is not None:
             log.warning("rules.found", found=found)
             self.chronicle.note("found", None, {"found": found})
@@ -603,18 +612,18 @@ class Daemon:
         if drifted:
             self._drift.repaired()
         self._drift.settled()
-        self._standing = self._accounted(done, took, drifted=drifted)
+        self._display.standing = self._accounted(done, took, drifted=drifted)
 
     def _accounted(self, done: Pass, took: float, *, drifted: bool) -> status.Standing:
         """Give how things stand after a pass that the kernel confirmed."""
         record, segments, now = self._enforcer.record, self._enforcer.compiled.segments, self._time.now()
-        passes = self._standing.apply_duration
+        passes = self._display.standing.apply_duration
         return replace(
-            self._standing,
+            self._display.standing,
             installed=record.installed,
             ruleset=RulesetView(record.generation, record.digest, record.applied_at, now, segments[4], segments[6]),
             apply_duration=observed(passes, took) if done.changed else passes,
-            drift_total=self._standing.drift_total + drifted,
+            drift_total=self._display.standing.drift_total + drifted,
         )
 
     # -- showing and waiting -------------------------------------------------------------------------------------
@@ -628,26 +637,14 @@ class Daemon:
     def _enforcing(self, done: int, size: int) -> bool:
         """Show how far a pass is, each time that the kernel has taken in a part of it."""
         self._notifier.alive()
-        self._show_progress("preparing set elements in the kernel", done, size)
+        self._display.progress("preparing set elements in the kernel", done, size)
         return True
-
-    def _show_progress(self, activity: str, done: int = 0, size: int = 0) -> None:
-        """Show what is under way, until the next snapshot."""
-        before, now = self._progress, self._time.now()
-        since = before.since if before is not None and before.activity == activity else now
-        self._progress = Progress(activity, done, size, since)
-        self._snapshot = replace(self._snapshot, progress=self._progress)
-        self.told()
-        if size and self._clock.monotonic() - self._told_progress >= 1.0:
-            self._told_progress = self._clock.monotonic()
-            log.info("reconcile.preparing", done=done, of=size)
 
     def _publish(self) -> None:
         """Make the snapshot that everybody sees from now on."""
         if self._awaited is None:
-            self._progress = None
-        now = self._time.now()
-        intake = self._standing.intake
+            self._display.finished()
+        now, failure = self._time.now(), self._enforcer.failure
         troubles = [
             *self._damage,
             *self._scribe.troubles,
@@ -660,31 +657,10 @@ class Daemon:
             *self._gate.troubles,
             *self._takeback.troubles,
             *self.outside(now),
+            *(each for each in (failure, self._enforcer.ownership) if each is not None),
         ]
-        troubles += [each for each in (self._enforcer.failure, self._enforcer.ownership) if each is not None]
-        if intake is not None:
-            troubles += status.troubles_of(intake)
-            troubles += status.overdue(intake.policies.values(), now, self._standing.local)
-            troubles += status.blind(intake.policies.values(), self._config.hooks, now, self._standing.local)
-            troubles += status.contradicted(self._standing.conflicts)
-        problems = status.date(troubles, self._standing.problems, now)
-        self._standing = replace(
-            self._standing, problems=problems, counts=self._tally.totals, failed=self._enforcer.failure is not None
-        )
-        shown = replace(status.snapshot(self._standing, now), progress=self._progress, manifest=self._gate.accepted)
-        before = self._snapshot
-        since = before.enforcement_since if before.enforcement is shown.enforcement else now
-        self._snapshot = replace(shown, enforcement_since=since)
-        self.told()
-        self.chronicle.see(self._standing, self._snapshot)
-        if before.enforcement is not self._snapshot.enforcement:
-            log.info("enforcement.changed", was=before.enforcement, now=self._snapshot.enforcement)
-            self._notifier.status(self._headline())
-
-    def _headline(self) -> str:
-        shown = self._snapshot
-        in_force = sum(view.state is PolicyState.IN_FORCE for view in shown.policies)
-        return f"{shown.enforcement}: {in_force} policies in force, {len(shown.problems)} problems"
+        self._display.standing = replace(self._display.standing, counts=self._tally.totals, failed=failure is not None)
+        self._display.publish(troubles, self._config.hooks, manifest=self._gate.accepted)
 
     async def _idle(self) -> None:
         """Read what is only shown, or wait."""
