@@ -121,15 +121,19 @@ async def _have_done(settings: Settings, asked: Taking) -> dict[str, Any]:
 
 
 async def _unless_confirmed(settings: Settings, seconds: int) -> int:
-    """Wait until the change that waits has had its time, and take it back unless it was confirmed."""
-    await asyncio.sleep(seconds)
-    for _ in range(undo.LONGEST):
+    """Wait until the change that waits has had its time, and take it back unless it was confirmed.
+
+    It isn't begun yet when this begins to wait: that is written down within so many seconds, or never.
+    """
+    begun = False
+    for elapsed in range(seconds + undo.LONGEST):
         waits = _waiting(settings)
-        if waits is None:
+        if waits is None and (begun or elapsed >= seconds):
             return FINE
-        left = waits.deadline - time.time()
-        if left <= 0:
+        left = 1.0 if waits is None else waits.deadline - time.time()
+        if waits is not None and left <= 0:
             return await _take_back(settings, waits.token)
+        begun |= waits is not None
         await asyncio.sleep(min(left, 1.0))
     return FAILED
 
