@@ -35,11 +35,15 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, how often it strikes in `make chaos`, and whether it does in the short form: some take long."""
+    """One fault, how often it strikes in `make chaos`, and whether it does in the short form: some take long.
+
+    `owner`: the table is the daemon's own, as it is by default; who is to change it can't then.
+    """
 
     strike: Callable[[Scene], float | None]
     often: int
     short: bool = True
+    owner: bool = True
 
     @property
     def name(self) -> str:
@@ -266,7 +270,7 @@ def _failing(code: int, call: str = "sendto") -> Callable[[Scene], None]:
 
 
 def acknowledgement_lost(scene: Scene) -> None:
-    """The kernel does what it is told, but what it says to that never arrives; the daemon needs another socket."""
+    """The kernel does what it is told, but what it says to that never arrives: the daemon settles it by reading."""
     process = scene.gateway.process
     assert process is not None
     deafen_process(process.pid)
@@ -349,7 +353,7 @@ FAULTS = [
     *(Fault(_failing(code), 20) for code in (errno.ENOBUFS, errno.EINTR, errno.ENOMEM, errno.EPERM)),
     *(Fault(_failing(code, "recvfrom"), 20) for code in (errno.ENOBUFS, errno.EINTR, errno.ENOMEM)),
     Fault(acknowledgement_lost, 5, short=False),
-    Fault(rival_rewrites_the_table, 5, short=False),
+    Fault(rival_rewrites_the_table, 5, short=False, owner=False),
     Fault(kernel_hangs, 3),
     Fault(reload_bomb, 3),
     Fault(clocks.clock_leaps_a_day_and_back, 5),

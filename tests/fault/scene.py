@@ -36,7 +36,7 @@ _UNDER_WAY = 1000
 class Scene:
     """The gateway under traffic, and a seeded dice for what comes when."""
 
-    def __init__(self, gateway: Gateway, seed: str, entries: int = 2000) -> None:
+    def __init__(self, gateway: Gateway, seed: str, entries: int = 2000, *, owner: bool = True) -> None:
         self.gateway = gateway
         self.dice = random.Random(seed)  # noqa: S311 - no secret
         self.entries = entries
@@ -44,7 +44,7 @@ class Scene:
         self.excused = 0
         self.end = 0
         self.flood: Flood | None = None
-        gateway.set(limits={"total_share": 1, "change_share": 1})
+        gateway.set(limits={"total_share": 1, "change_share": 1}, table_owner=owner)
         self.write_list(0)
         gateway.order("the-list", "list.txt", f"udp/{PORT}", action="drop")
         self._order()

@@ -49,7 +49,7 @@ def disk(gateway: Gateway) -> Iterator[None]:
 def test_what_strikes_leaks_nothing_and_loses_nothing(
     request: pytest.FixtureRequest, lab: Lab, gateway: Gateway, disk: None, faults: list[Fault]
 ) -> None:
-    scene = Scene(gateway, faults[0].name)
+    scene = Scene(gateway, faults[0].name, owner=all(each.owner for each in faults))
     end = scene.end_soon(6.0)
     gateway.start()
     with Flood(lab, [*BLOCKED, *NEIGHBOURS, ENDED], longest=sum(times(each) for each in faults) * LONGEST) as flood:

@@ -25,15 +25,15 @@ PAGE = ROOT / "docs/a-day.md"
 BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What differs from run to run.
 MASKS = (
+    (r"verified_age=\d+s", "AGE"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "INSTANT"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?( UTC)?", "INSTANT"),
     (r"sha256:[0-9a-f]+", "DIGEST"),
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
     (r"\b[0-9a-f]{8,16}…?", "DIGEST"),
-    (r"just now|\d+ (s|min|h|days?)( \d+ (s|min|h))?( ago)?", "A WHILE"),
+    (r"just now|\d+ (s|min|h|days?)\b( \d+ (s|min|h)\b)?( ago)?", "A WHILE"),
     (r"\d+ rows, 1 to \d+", "ROWS"),
     (r"^ +\d+  INSTANT", "ROW"),
-    (r"'[a-z_]+'=[0-9.]+\w*", "FIGURE"),
 )
 
 

@@ -60,6 +60,7 @@ def listening(gateway: Gateway, last: str = "") -> Iterator[Stream]:
 
 
 def test_what_happens_is_told_as_it_happens_and_to_who_comes_back(gateway: Gateway) -> None:
+    gateway.set(table_owner=False)
     gateway.order("alpha", PREFIX, "tcp/3101")
     gateway.start()
     with listening(gateway) as stream:

@@ -28,6 +28,8 @@ def test_the_life_of_an_order_as_it_was_lived(gateway: Gateway) -> None:
     nothing = gateway.cli("report")
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert "there is no journal yet" in nothing.stderr
+    # So that somebody else may take the table away.
+    gateway.set(table_owner=False)
     gateway.order("alpha", PREFIX, "tcp/3101", start=time.time() - 100)
     gateway.start()
     gateway.reload()

@@ -13,6 +13,8 @@ from gatewrit.cli import service
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Book, Done, Request
 from gatewrit.engine.snapshot import Outcome
+from gatewrit.engine.takeback import Expecting, Taking
+from gatewrit.engine.undo import Undo
 from gatewrit.policy.load import PolicyDocument, parse_policy
 from support.gateway import policy
 from unit.api_samples import DEGRADED, NOW, Source
@@ -40,10 +42,14 @@ class _Daemon(Source):
 
     chronicle = _Chronicle()
 
-    async def reload(self) -> Outcome:
+    async def reload(self, expecting: Expecting | None = None) -> Outcome:
+        if expecting is not None:
+            Undo().expecting(1, expecting.within, NOW, (expecting.by, expecting.uid))
         return _OUTCOME
 
-    async def by_hand(self, request: Request) -> Done:
+    async def by_hand(self, request: Request | Taking) -> Done:
+        if isinstance(request, Taking):
+            return Done((), _OUTCOME, request.verb, held=False)
         book, acts = byhand.write_down(_BOOK, request, _KNOWN, NOW)
         assert all(str(trouble) for trouble in byhand.troubles(book, NOW))
         return Done(acts, _OUTCOME, byhand.told(acts, _OUTCOME), held=False)
