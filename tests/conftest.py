@@ -39,20 +39,23 @@ def pytest_runtest_makereport(
     return report
 
 
-#: What floods, and measures instants: one after the other, beside the unit tests.
-_REAL = {"fault", "kernel", "lab", "load", "service"}
-#: What shares a browser, and a daemon that it looks at.
-_BROWSER = "browser"
+#: What runs one after the other, and beside the others: what floods and measures instants; what starts daemons; what
+#: shares a browser, and a daemon that it looks at.
+_GROUPS = {
+    "flood": {"fault", "kernel", "lab", "load"},
+    "service": {"service"},
+    "browser": {"browser"},
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have all that works with a real kernel run in one process, where tests run in several."""
+    """Have what works with a real kernel run in few processes, where tests run in several."""
     for item in items:
-        if _REAL & {*item.path.relative_to(Path(__file__).parent).parts}:
-            item.add_marker(pytest.mark.xdist_group("real"))
-        if _BROWSER in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(_BROWSER))
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        for name, folders in _GROUPS.items():
+            if folder in folders:
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
