@@ -68,6 +68,10 @@ bench-orders: $(READY) nftables ## how ten thousand orders load, change and answ
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: bench-drift
+bench-drift: $(READY) nftables ## how fast somebody else's change of our table is undone; ROUNDS=3
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.repairs $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: lint
 lint: $(READY) ## ruff (rules and format) and mypy, strict
 	$(BIN)/ruff check .

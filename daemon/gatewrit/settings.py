@@ -218,6 +218,9 @@ class Settings(Strict):
     priority: int = Field(
         default=-10, ge=-(2**31), le=2**31 - 1, description="the priority of our chains among others on the same hook"
     )
+    table_owner: bool = Field(
+        default=True, description="whether no other program may change our table, where the kernel can see to that"
+    )
     protected: tuple[Annotated[Protected, BeforeValidator(_widen)], ...] = Field(
         default=(), description="addresses that no policy may touch"
     )

@@ -101,6 +101,7 @@ def test_every_revision_that_was_refused_is_kept_word_by_word(gateway: Gateway) 
 
 
 def test_what_is_done_by_hand_and_what_drifts_is_written_down(gateway: Gateway) -> None:
+    gateway.set(table_owner=False)
     gateway.order("alpha", PREFIX, "tcp/3101")
     gateway.start()
     gateway.reload()

@@ -166,6 +166,7 @@ def test_plan_says_what_would_change_by_policy(mixed: Gateway) -> None:
 
 
 def test_render_is_the_ruleset_that_the_daemon_loads(mixed: Gateway) -> None:
+    mixed.set(table_owner=False)
     mixed.start()
     rendered = mixed.cli("render")
     assert (rendered.returncode, rendered.stderr) == (0, "")

@@ -28,6 +28,7 @@ from gatewrit.kernel.transaction import (
     AddRule,
     AddSet,
     AddTable,
+    AdoptTable,
     DeleteChain,
     DeleteCounter,
     DeleteElements,
@@ -36,6 +37,7 @@ from gatewrit.kernel.transaction import (
     DeleteTable,
     FlushChain,
     Operation,
+    Tenure,
     Transaction,
 )
 
@@ -53,12 +55,13 @@ class Table:
     """What the table holds."""
 
     handle: int
+    tenure: Tenure = Tenure.OPEN
     chains: dict[str, ActualChain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     counters: dict[str, ActualCounter] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: object) -> Table:
-        return Table(self.handle, dict(self.chains), dict(self.sets), dict(self.counters))
+        return Table(self.handle, self.tenure, dict(self.chains), dict(self.sets), dict(self.counters))
 
 
 class FakeKernel:
@@ -74,6 +77,7 @@ class FakeKernel:
         self.refusals: list[int] = []
         self.memory = 1 << 62
         self.largest: int | None = None
+        self.owning = False
         self._handles = count(1)
 
     @property
@@ -83,9 +87,10 @@ class FakeKernel:
     async def read(self, known: Actual | None = None) -> Actual:
         del known  # everything is cheap to give here
         if self.table is None:
-            return Actual(self.now)
+            return Actual(self.now, tenure=Tenure.OURS if self.owning else Tenure.OPEN)
         table = self.table
-        return Actual(self.now, table.handle, dict(table.chains), dict(table.sets), dict(table.counters))
+        held = table.chains, table.sets, table.counters
+        return Actual(self.now, table.handle, *map(dict, held), tenure=table.tenure)
 
     async def generation(self) -> int:
         return self.now
@@ -123,15 +128,18 @@ class FakeKernel:
 
     def _do(self, table: Table | None, operation: Operation) -> Table | None:  # noqa: C901, PLR0912 - one arm each
         match operation:
-            case AddTable():
+            case AddTable(owned):
                 _must(table is None, errno.EEXIST)
-                return Table(next(self._handles))
+                return Table(next(self._handles), Tenure.OURS if owned else Tenure.OPEN)
             case DeleteTable():
                 _must(table is not None, errno.ENOENT)
                 return None
         if table is None:
             raise KernelError(errno.ENOENT, "commit a transaction")
         match operation:
+            case AdoptTable():
+                _must(table.tenure in {Tenure.OURS, Tenure.ORPHANED}, errno.EOPNOTSUPP)
+                table.tenure = Tenure.OURS
             case AddChain(chain):
                 _must(chain.name not in table.chains, errno.EEXIST)
                 table.chains[chain.name] = ActualChain(chain.name, (), chain.hook, chain.comment)

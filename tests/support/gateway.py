@@ -40,6 +40,8 @@ T = TypeVar("T")
 PATIENCE = 30.0
 NFT = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin") or "nft"
 _PROGRAM = Path(sys.executable).with_name("gatewrit")
+#: An orphan's flags are empty where nft is older than NFT_TABLE_F_PERSIST.
+_OWNER = re.compile(r" # progname \S+(?=\n)|(?<=\n)\tflags (?:owner|persist|,| )*\n(?:\n(?=\t))?")
 _COUNTS = re.compile(r"packets \d+ bytes \d+")
 
 
@@ -75,6 +77,8 @@ class Gateway:
         self.web = short / "http"
         self.process: subprocess.Popen[Any] | None = None
         self.heard: list[tuple[float, str]] = []
+        #: Descriptors that are kept over restarts, as systemd would; None: no such store.
+        self.stored: dict[str, int] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify_path = short / "notify"
         self._notify.bind(str(self._notify_path))
@@ -126,15 +130,28 @@ class Gateway:
         environ = {"NOTIFY_SOCKET": str(self._notify_path), **environ}
         with self.log.open("ab") as log:
             self.process = self.space.popen(
-                [*program(), "run", "--config", str(self.config)],
+                [*self._handing_back(), *program(), "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**clean_environment(), **environ},
+                pass_fds=tuple((self.stored or {}).values()),
             )
         if ready:
             self.hear("READY=1")
         return self.process
+
+    def _handing_back(self) -> list[str]:
+        """Give what passes on the descriptors that were stored (sd_listen_fds(3)), from 3 on."""
+        if not self.stored:
+            return []
+        told = f"LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(self.stored)}', LISTEN_FDNAMES='{':'.join(self.stored)}'"
+        moved = "; ".join(
+            f"os.dup2({each}, {at}); {each} == {at} or os.close({each})"
+            for at, each in enumerate(self.stored.values(), 3)
+        )
+        code = f"import os, sys; {moved}; os.environ.update({told}); os.execv(sys.argv[1], sys.argv[1:])"
+        return [sys.executable, "-c", code]
 
     def hear(self, what: str, after: int = 0) -> str:
         """Wait for a notification with this line, after the first `after` ones; gives the whole message."""
@@ -150,7 +167,23 @@ class Gateway:
         """Take in what the daemon notified."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.heard.append((time.monotonic(), self._notify.recv(4096, socket.MSG_DONTWAIT).decode()))
+                # Not recv_fds(), which Python 3.11 leaves without its flags.
+                data, rights, _, _ = self._notify.recvmsg(4096, socket.CMSG_LEN(4), socket.MSG_DONTWAIT)
+                descriptors = [int.from_bytes(each, sys.byteorder) for _, _, each in rights]
+                self.heard.append((time.monotonic(), data.decode()))
+                self._store(dict(line.split("=", 1) for line in data.decode().split("\n")), descriptors)
+
+    def _store(self, told: Mapping[str, str], descriptors: list[int]) -> None:
+        """Keep descriptors, and let go of them, as the daemon says."""
+        name = told.get("FDNAME", "")
+        stored = {} if self.stored is None else self.stored
+        if "FDSTOREREMOVE" in told and name in stored:
+            os.close(stored.pop(name))
+        for each in descriptors:
+            if self.stored is None:
+                os.close(each)
+            else:
+                self.stored[name] = each
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the daemon."""
@@ -266,13 +299,15 @@ class Gateway:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for each in (self.stored or {}).values():
+            os.close(each)
         self._notify.close()
 
 
 def listing(space: Namespace) -> str:
-    """Give `nft list ruleset` under TZ=UTC, but for what was counted."""
+    """Give `nft list ruleset` under TZ=UTC, but for what was counted, and for whose tables are."""
     text = space.check([NFT, "list", "ruleset"], env={**clean_environment(), "TZ": "UTC"})
-    return _COUNTS.sub("packets 0 bytes 0", text)
+    return _OWNER.sub("", _COUNTS.sub("packets 0 bytes 0", text))
 
 
 def _in_place(words: list[str]) -> tuple[int, str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from gatewrit.kernel import expressions, wire
 from gatewrit.kernel.elements import Elements, Verdict
-from gatewrit.kernel.messages import Answers, Message, decode, encode
+from gatewrit.kernel.messages import Answers, Message, decode, encode, tenure
 from gatewrit.kernel.ruleset import (
     DPORT,
     ICMPV6_TYPE,
@@ -45,6 +45,7 @@ from gatewrit.kernel.transaction import (
     AddRule,
     AddSet,
     AddTable,
+    AdoptTable,
     DeleteChain,
     DeleteCounter,
     DeleteElements,
@@ -53,6 +54,7 @@ from gatewrit.kernel.transaction import (
     DeleteTable,
     FlushChain,
     Operation,
+    Tenure,
     Transaction,
 )
 
@@ -75,6 +77,23 @@ CASES: list[tuple[str, Operation, int, int, str]] = [
             "0d000100676174657772697400000000080002000000000031000600002b736572766963652d626c6f636b206f7264657273"
             "3b207365653a2067617465777269742073746174757300000000"
         ),
+    ),
+    (
+        'add table inet gatewrit { flags owner, persist; comment "service-block orders; see: gatewrit status"; }',
+        AddTable(owned=True),
+        0,
+        0x600,
+        (
+            "0d000100676174657772697400000000080002000000000631000600002b736572766963652d626c6f636b206f7264657273"
+            "3b207365653a2067617465777269742073746174757300000000"
+        ),
+    ),
+    (
+        "add table inet gatewrit { flags owner, persist; }",
+        AdoptTable(),
+        0,
+        0x0,
+        "0d0001006761746577726974000000000800020000000006",
     ),
     (
         "delete table inet gatewrit",
@@ -540,3 +559,27 @@ def test_an_answer_that_lacks_something_is_the_one_error(lacking: dict[str, tupl
 def test_a_number_of_another_width_is_not_taken_for_ours(name: str, data: bytes) -> None:
     payload = wire.nest(1, wire.string(1, name), wire.nest(2, data))
     assert expressions.decode(payload) == (expressions.Unknown(name, data),)
+
+
+def named(name: str, flags: int, owner: int | None = None) -> bytes:
+    return wire.string(1, name) + wire.be32(2, flags) + (b"" if owner is None else wire.be32(7, owner))
+
+
+@pytest.mark.parametrize(
+    ("tables", "owning", "expected"),
+    [
+        ([], True, (Tenure.OURS, None)),
+        ([], False, (Tenure.OPEN, None)),
+        ([named("other", 6, 9)], True, (Tenure.OURS, None)),
+        ([named("gatewrit", 6, 7)], True, (Tenure.OURS, None)),
+        ([named("gatewrit", 6, 7)], False, (Tenure.OURS, None)),
+        ([named("gatewrit", 6, 9)], True, (Tenure.HELD, 9)),
+        ([named("gatewrit", 2, 9)], False, (Tenure.HELD, 9)),
+        ([named("other", 6, 9), named("gatewrit", 4)], True, (Tenure.ORPHANED, None)),
+        ([named("gatewrit", 4)], False, (Tenure.OPEN, None)),
+        ([named("gatewrit", 0)], True, (Tenure.PLAIN, None)),
+        ([named("gatewrit", 0)], False, (Tenure.OPEN, None)),
+    ],
+)
+def test_whose_the_table_is(tables: list[bytes], *, owning: bool, expected: tuple[Tenure, int | None]) -> None:
+    assert tenure(tables, 7, owning=owning) == expected

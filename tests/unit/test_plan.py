@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -15,12 +16,17 @@ from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import diff, settled
 from gatewrit.kernel.ruleset import IP_DADDR, IPV4, Chain, Hook, InSet, Rule, Ruleset, Set, SetSpec
 from gatewrit.kernel.transaction import (
+    Actual,
     AddElements,
     AddSet,
+    AddTable,
+    AdoptTable,
     DeleteChain,
     DeleteElements,
     DeleteSet,
+    DeleteTable,
     FlushChain,
+    Tenure,
     Transaction,
 )
 from support.fake import FakeKernel
@@ -29,7 +35,6 @@ from support.strategies import SIZES, addresses, policy_sets, tcp_packets
 
 if TYPE_CHECKING:
     from gatewrit.compile.cells import Sizes
-    from gatewrit.kernel.transaction import Actual
     from gatewrit.policy.model import Policy
 
 #: So little that the smallest plan is cut into many batches.
@@ -296,3 +301,36 @@ def test_twice_the_chains_take_twice_the_work() -> None:
         return Name.hashed
 
     assert work(400) < 3 * work(200)
+
+
+async def test_a_table_is_made_owned_adopted_and_made_anew_if_it_never_was() -> None:
+    desired = Ruleset(chains={"forward": Chain("forward", (), Hook("forward", -10))})
+    kernel = FakeKernel()
+    kernel.owning = True
+    assert (await reconcile(kernel, desired)).first.operations[0] == AddTable(owned=True)
+    assert kernel.table is not None
+
+    kernel.table.tenure = Tenure.ORPHANED
+    adopted = await reconcile(kernel, desired)
+    # Whose it is is no drift.
+    assert (adopted.first.operations, adopted.changed) == ((AdoptTable(),), 0)
+    assert adopted.actual.tenure is Tenure.OURS
+    assert not diff(desired, adopted.actual)
+
+    kernel.table.tenure = Tenure.PLAIN
+    made = await reconcile(kernel, desired)
+    assert made.first.operations[:2] == (DeleteTable(), AddTable(owned=True))
+    assert made.actual.tenure is Tenure.OURS
+
+
+def test_a_large_table_and_one_that_is_not_to_be_owned_stay_whose_they_are() -> None:
+    spec = SetSpec("many", (IPV4,), interval=False, verdicts=False)
+    rows = [(number.to_bytes(4, "big"), number.to_bytes(4, "big"), None) for number in range(100_001)]
+    many = Ruleset(sets={"many": Set(spec, Elements.of(4, rows))})
+    there = Actual(1, 1, sets=many.sets, tenure=Tenure.PLAIN)
+    assert not diff(many, there)
+    few = Ruleset(sets={"many": Set(spec, Elements.of(4, rows[:9]))})
+    assert DeleteTable() in diff(few, replace(there, sets=few.sets)).change.operations
+    # Where a transaction can't be as large as that, neither.
+    assert not diff(few, replace(there, sets=few.sets), largest=900)
+    assert not diff(few, replace(there, sets=few.sets, tenure=Tenure.OPEN))

@@ -20,6 +20,7 @@ class Answering(NftSocket):
     def __init__(self, **dumps: bytes) -> None:
         self._dumps = {getattr(messages, kind): payload for kind, payload in dumps.items()}
         self._decoded = {}
+        self._owning = False
 
     async def generation(self) -> int:
         return 7

@@ -68,7 +68,7 @@ async def _apply(settings: Settings, confirm_within: int | None) -> Mapping[str,
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
-        async with NftSocket() as kernel:
+        async with NftSocket(owning=settings.table_owner) as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             name, uid = account()
             daemon.chronicle.asked(uid, name)

@@ -18,7 +18,7 @@ from gatewrit.api.client import ControlError
 from gatewrit.api.control import HeldError
 from gatewrit.api.listen import ListenError
 from gatewrit.engine.claim import ClaimedError
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.socket import KernelError, TableHeldError
 from gatewrit.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def settings(config: Path | None) -> Settings:
 
 def explain_kernel(error: KernelError) -> str:
     """Say what a kernel error means for whoever called."""
+    if isinstance(error, TableHeldError):
+        return f"{error}. If it is a gatewrit that systemd keeps: systemctl stop gatewrit lets go of it"
     if isinstance(error.__cause__, PermissionError) or error.errno in {1, 13}:
         return f"the kernel refused: {error}. This needs root, or CAP_NET_ADMIN over this network namespace"
     return f"the kernel refused: {error}. What was in force before still is"

@@ -29,9 +29,10 @@ from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.config import Config
 from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.writer import Keeping
-from gatewrit.engine.notify import Notifier
+from gatewrit.engine.notify import Notifier, passed
 from gatewrit.engine.sealing import Signing
 from gatewrit.engine.takeback import Expecting
+from gatewrit.kernel import beside, endpoint
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.notices import Notices
 from gatewrit.kernel.socket import NftSocket
@@ -39,7 +40,8 @@ from gatewrit.policy.ranges import to_ranges
 from gatewrit.signing.keys import read_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Mapping, Sequence
 
     from gatewrit.api.control import Caller
     from gatewrit.engine.snapshot import Outcome
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 log = structlog.get_logger()
+
+#: What the socket that owns the table is called in systemd's store of descriptors.
+_TABLE = "gatewrit-table"
 
 
 def rails(settings: Settings) -> Rails:
@@ -91,9 +96,16 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
+    kept = [each for each in map(endpoint.adopted, passed(os.environ, _TABLE)) if each is not None]
     with claim():
-        async with NftSocket() as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices)
+        async with NftSocket(owning=settings.table_owner, held=_one(kept, owning=settings.table_owner)) as kernel:
+            if settings.table_owner:
+                notifier.keep(_TABLE, kernel.held.fileno())
+            else:
+                notifier.drop(_TABLE)
+            daemon = Daemon(
+                config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices, beside=beside.read
+            )
             web = Web(daemon, settings, apart=apart)
 
             def reload() -> None:
@@ -106,6 +118,13 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
             await daemon.save()
     log.info("daemon.stopped", table="stays in force")
     return fine
+
+
+def _one(kept: Sequence[socket.socket], *, owning: bool) -> socket.socket | None:
+    """Give the socket to go on with of those that were kept, and close the others."""
+    for each in kept[1 if owning else 0 :]:
+        each.close()
+    return kept[0] if kept and owning else None
 
 
 async def _live(daemon: Daemon, web: Web, stop: asyncio.Event, notifier: Notifier) -> bool:

@@ -111,7 +111,7 @@ async def _have_done(settings: Settings, asked: Taking) -> dict[str, Any]:
     except client.NoDaemonError:
         log.configure("console", "error")
     with claim():
-        async with NftSocket() as kernel:
+        async with NftSocket(owning=settings.table_owner) as kernel:
             daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
             return done_json(await daemon.once_by_hand(asked))
 

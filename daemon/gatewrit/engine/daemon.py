@@ -22,6 +22,7 @@ from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
 from gatewrit.engine import byhand, heap, status
 from gatewrit.engine.around import Around
+from gatewrit.engine.beside import Watcher
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.drift import Drift
 from gatewrit.engine.enforcer import LOOK_EVERY, LOOK_SOON, Enforcer
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.store import Kept
+    from gatewrit.kernel.beside import BesideReader
     from gatewrit.kernel.host import HostReader
     from gatewrit.kernel.notices import Notices
     from gatewrit.kernel.socket import Kernel
@@ -90,6 +92,7 @@ class Daemon:
         host: HostReader | None = None,
         *,
         notices: Callable[[], Notices] | None = None,
+        beside: BesideReader | None = None,
     ) -> None:
         self._config = config
         self._kernel = kernel
@@ -107,6 +110,7 @@ class Daemon:
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
         self._drift = Drift(clock, self._agenda, notices)
+        self._beside = Watcher(beside, config.hooks, config.priority, clock, self._agenda)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
         self._gate = Gate(config.signing, self._scribe, self.chronicle)
         self._takeback = TakeBack(config.state, self._store, self._scribe, self.chronicle, self._agenda)
@@ -177,8 +181,8 @@ class Daemon:
         self.chronicle.note("started", None, self._config.about())
         with (
             self._clock.watch(self._clock_was_set),
-            self._around.watch(self._wanted.set),
-            self._drift.watch(self._enforcer.doubt, self._wanted.set),
+            self._around.watch(self._moved),
+            self._drift.watch(self._enforcer.doubt, self._wanted.set, self._stirred),
         ):
             while True:
                 await self._turn()
@@ -204,10 +208,18 @@ class Daemon:
             await self._finish()
         elif self._agenda.is_due("look"):
             await self._look()
-        elif self._agenda.is_due("count"):
-            await self._count()
         else:
-            await self._wait()
+            await self._idle()
+
+    def _stirred(self) -> None:
+        """Look soon at what passes beside the table."""
+        if self._beside.stir():
+            self._wanted.set()
+
+    def _moved(self) -> None:
+        """Look at links and addresses, of which some have changed, and soon at what passes beside."""
+        self._beside.stir()
+        self._wanted.set()
 
     async def once(self, expecting: Expecting | None = None) -> Outcome:
         """Read and enforce one time, as `run` would, and write down what came of it; raises `byhand.RefusedError`."""
@@ -572,6 +584,7 @@ class Daemon:
             await self._time.save()
         if drifted:
             self._drift.repaired()
+        self._drift.settled()
         self._standing = self._accounted(done, took, drifted=drifted)
 
     def _accounted(self, done: Pass, took: float, *, drifted: bool) -> status.Standing:
@@ -623,12 +636,12 @@ class Daemon:
             *self._around.troubles,
             *self._hand.troubles(now),
             *self._drift.troubles,
+            *self._beside.troubles,
             *self._gate.troubles,
             *self._takeback.troubles,
             *self.outside(now),
         ]
-        if self._enforcer.failure is not None:
-            troubles.append(self._enforcer.failure)
+        troubles += [each for each in (self._enforcer.failure, self._enforcer.ownership) if each is not None]
         if intake is not None:
             troubles += status.troubles_of(intake)
             troubles += status.overdue(intake.policies.values(), now, self._standing.local)
@@ -650,6 +663,16 @@ class Daemon:
         shown = self._snapshot
         in_force = sum(view.state is PolicyState.IN_FORCE for view in shown.policies)
         return f"{shown.enforcement}: {in_force} policies in force, {len(shown.problems)} problems"
+
+    async def _idle(self) -> None:
+        """Read what is only shown, or wait."""
+        if self._agenda.is_due("count"):
+            await self._count()
+        elif self._agenda.is_due("beside"):
+            if await self._beside.look():
+                self._publish()
+        else:
+            await self._wait()
 
     async def _wait(self) -> None:
         """Wait until something is due or wanted."""

@@ -40,10 +40,17 @@ class Drift:
         self._notices: Notices | None = None
         self._repairs: deque[float] = deque(maxlen=_PATIENT + 8)
         self._by: str | None = None
+        #: When the first change was told that isn't undone yet.
+        self._told_at: float | None = None
 
     @contextlib.contextmanager
-    def watch(self, doubt: Callable[[Notice], None], wake: Callable[[], None]) -> Iterator[None]:
-        """Listen inside the running event loop; where that can't be, the regular looks have to do."""
+    def watch(
+        self, doubt: Callable[[Notice], None], wake: Callable[[], None], elsewhere: Callable[[], None]
+    ) -> Iterator[None]:
+        """Listen inside the running event loop; where that can't be, the regular looks have to do.
+
+        `elsewhere` is called when other tables were changed.
+        """
         if self._open is None:
             yield
             return
@@ -57,8 +64,11 @@ class Drift:
 
         def told() -> None:
             notice = notices.take()
-            if notice is not None:
+            if notice is None:
+                elsewhere()
+            else:
                 self._by = notice.by or self._by
+                self._told_at = self._told_at or self._clock.monotonic()
                 doubt(notice)
                 self._agenda.hasten("look", self._delay())
                 wake()
@@ -78,8 +88,15 @@ class Drift:
             yield
 
     def repaired(self) -> None:
-        """Note that somebody's change was undone."""
-        self._repairs.append(self._clock.monotonic())
+        """Note that somebody's change was undone, and that was read back."""
+        now = self._clock.monotonic()
+        self._repairs.append(now)
+        after = None if self._told_at is None else round(now - self._told_at, 4)
+        log.warning("drift.undone", by=self._by, after_s=after)
+
+    def settled(self) -> None:
+        """Note that what was told until now is dealt with."""
+        self._told_at = None
 
     @property
     def _recent(self) -> int:

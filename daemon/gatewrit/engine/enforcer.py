@@ -12,7 +12,9 @@ from gatewrit.engine import memory, status
 from gatewrit.engine import reconcile as reconcile_
 from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.ruleset import TABLE
+from gatewrit.kernel.socket import KernelError, TableHeldError, held_text
+from gatewrit.kernel.transaction import Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +39,10 @@ _LOOK_RARENESS = 1000.0
 LOOK_SOON = 0.5
 #: So many elements are read in some 50 ms, so that nothing is gained by leaving them out.
 _LITTLE = 100_000
+_UNOWNED = (
+    f"the table inet {TABLE} was made by an older version or by hand, and is too large to be made anew under way: it "
+    "is enforced, but other programs can change it; what they change is seen and repaired"
+)
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
 
@@ -45,7 +51,7 @@ class Enforcer:
     """What is wanted of the kernel, and what came of it.
 
     `record` is how enforcement last stood; `failure` is what the kernel said when it didn't take the ruleset, and None
-    while all is well.
+    while all is well. `ownership` is what is wrong with whose the table is.
     """
 
     def __init__(self, kernel: Kernel, clock: Clock, agenda: Agenda, scribe: Scribe) -> None:
@@ -64,6 +70,7 @@ class Enforcer:
         self._retry = 0.0
         self.record = memory.Record()
         self.failure: status.Trouble | None = None
+        self.ownership: status.Trouble | None = None
 
     @property
     def ready(self) -> bool:
@@ -120,7 +127,9 @@ class Enforcer:
     async def at_rest(self) -> bool:
         """Whether it is too early for a look, as nobody has changed the ruleset since the last one."""
         early = self._clock.monotonic() < self._look_at
-        if not early or self._suspect or self.failure is not None or await self.overtaken():
+        # Whoever holds the table lets go of it without a transaction.
+        held = self._known is not None and self._known.tenure is Tenure.HELD
+        if not early or held or self._suspect or self.failure is not None or await self.overtaken():
             return False
         self._agenda.plan("look", LOOK_EVERY)
         return True
@@ -144,6 +153,7 @@ class Enforcer:
             return None
         took = self._clock.monotonic() - began
         self._known = done.actual
+        self._note_tenure(done)
         if whole:
             self._suspect, self._proven_at, self._proving_took = False, self._clock.monotonic(), took
         self.failure, self._retry = None, 0.0
@@ -157,6 +167,19 @@ class Enforcer:
             event, name = (log.warning, "drift.repaired") if drifted else (log.info, "reconcile.applied")
             event(name, cause=cause, changed=done.changed, took_s=round(took, 4), first=done.first.excerpt())
         return done
+
+    def _note_tenure(self, done: Pass) -> None:
+        """Take note of whose the table is after a pass."""
+        match done.actual.tenure:
+            case Tenure.HELD:
+                self.ownership = status.Trouble("table_held", "error", held_text(done.actual.holder or 0))
+            case Tenure.PLAIN:
+                self.ownership = status.Trouble("table_unowned", "warning", _UNOWNED)
+            case Tenure.OURS if done.found.tenure is not Tenure.OURS or done.found.handle is None:
+                self.ownership = None
+                log.info("table.owned", means="no other program can change the table while this one runs")
+            case _:
+                self.ownership = None
 
     async def _reads_all(self, cause: str) -> bool:
         """Whether a pass is to read every element, and not only what may have changed by us.
@@ -180,6 +203,10 @@ class Enforcer:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
         self._agenda.plan("retry", self._retry)
         self._agenda.plan("look", LOOK_EVERY)
+        if isinstance(error, TableHeldError):
+            self.ownership, self.failure = None, status.Trouble("table_held", "error", str(error))
+            log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
+            return
         hint = ""
         if isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}:
             hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"

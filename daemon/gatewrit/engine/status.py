@@ -65,6 +65,31 @@ ACTIONS: Mapping[str, str] = {
     ),
     "signature_ignored": "Nothing is blocked less for it; ask who put it there, and take it away",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
+    "table_held": (
+        "Find who holds it (`nft list table inet gatewrit` names the program) and end that; if it is a gatewrit that "
+        "systemd keeps starting: systemctl stop gatewrit. It is taken over within seconds then"
+    ),
+    "table_unowned": (
+        "At a quiet hour, as nothing is blocked in between: systemctl stop gatewrit; gatewrit remove; systemctl start "
+        "gatewrit. Or leave it until the next reboot. `table_owner: false` in the settings says that it is to be so"
+    ),
+    "bypass_flowtable": (
+        "Keep out of the flowtable what orders may name (a rule ahead of `flow add`), or end the connections when an "
+        "order begins: conntrack -D -d ADDRESS; or do without flowtables on this gateway"
+    ),
+    "bypass_nat": (
+        "See whether the rewritten destinations are ones that orders name. If so: `hooks: [prerouting]` with a "
+        "`priority` before that chain's (below -100), and restart the daemon"
+    ),
+    "bypass_tproxy": "Add `input` to `hooks` and restart the daemon, or have the proxy refuse what orders name",
+    "bypass_ingress": "Find out who set that up (`nft list ruleset`) and have them leave out what orders name",
+    "bypass_bridge": (
+        "Route between these ports; or load br_netfilter and set net.bridge.bridge-nf-call-iptables and "
+        "-ip6tables to 1, if what is bridged there is meant by orders"
+    ),
+    "bypass_xdp": (
+        "Ask who loaded them (`ip link`, `bpftool net`) whether they redirect or send out packets; if not, all is well"
+    ),
     "table_contested": (
         "Find who changes it (`nft monitor` shows each change) and have them stop; only gatewrit may write its table"
     ),

@@ -39,6 +39,23 @@ class Host:
     masters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge with its ports, and whether it shows what it bridges to the hooks of IPv4 and of IPv6 by itself."""
+
+    name: str
+    ports: tuple[str, ...]
+    calls: tuple[bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What of the links decides about packets: bridges, and interfaces with an XDP program."""
+
+    bridges: tuple[Bridge, ...] = ()
+    xdp: tuple[str, ...] = ()
+
+
 class HostReader(Protocol):
     """What the engine asks of the host; the real one is `Rtnetlink`."""
 
@@ -64,6 +81,31 @@ class Rtnetlink:
         except NetlinkError as error:
             raise OSError(error.code, f"read the host's addresses and routes: {error}") from error
         return Host(_nameable(own), _nameable(hop for route in routes for hop in _next_hops(route)), _masters(links))
+
+
+def read_links() -> Links:
+    """Read bridges and XDP programs; raises `OSError`."""
+    try:
+        with IPRoute(strict_check=True) as netlink:
+            links = list(netlink.get_links())
+    except NetlinkError as error:
+        raise OSError(error.code, f"read the host's links: {error}") from error
+    ports: dict[int, list[str]] = {}
+    for link in links:
+        ports.setdefault(link.get("IFLA_MASTER"), []).append(link.get("IFLA_IFNAME"))
+    bridges = [
+        Bridge(link.get("IFLA_IFNAME"), tuple(sorted(ports.get(link["index"], ()))), _calls(link))
+        for link in links
+        if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "bridge"
+    ]
+    programs = [link.get("IFLA_IFNAME") for link in links if link.get_nested("IFLA_XDP", "IFLA_XDP_ATTACHED")]
+    return Links(tuple(sorted(bridges, key=lambda each: each.name)), tuple(sorted(programs)))
+
+
+def _calls(bridge: Any) -> tuple[bool, bool]:
+    asked = ("IFLA_BR_NF_CALL_IPTABLES", "IFLA_BR_NF_CALL_IP6TABLES")
+    ipv4, ipv6 = (bool(bridge.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", each)) for each in asked)
+    return ipv4, ipv6
 
 
 def open_changes() -> socket.socket:

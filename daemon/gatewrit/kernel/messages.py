@@ -37,6 +37,7 @@ from gatewrit.kernel.transaction import (
     AddRule,
     AddSet,
     AddTable,
+    AdoptTable,
     DeleteChain,
     DeleteCounter,
     DeleteElements,
@@ -45,6 +46,7 @@ from gatewrit.kernel.transaction import (
     DeleteTable,
     FlushChain,
     Operation,
+    Tenure,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ NFPROTO_INET = 1
 NLM_F_CREATE, NLM_F_EXCL, NLM_F_APPEND = 0x400, 0x200, 0x800
 
 SET_INTERVAL, SET_MAP, SET_CONCAT = 0x4, 0x8, 0x80
-TABLE_DORMANT = 0x1
+#: Persist: since Linux 6.9. A table that is persistent but has no owner is an orphan.
+TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST = 0x1, 0x2, 0x4
 OBJECT_COUNTER = expressions.OBJECT_COUNTER
 VERDICT_TYPE = 0xFFFFFF00
 NF_ACCEPT = 1
@@ -87,13 +90,20 @@ class Message:
     flags: int = 0
 
 
+_OWNED = TABLE_OWNER | TABLE_PERSIST
+#: A table that isn't there, to be made as ours is: whether the kernel would take it says what it knows.
+TRIAL = Message(NEWTABLE, wire.string(1, f"{TABLE}.trial") + wire.be32(2, _OWNED), NLM_F_CREATE)
+
+
 def encode(operation: Operation) -> Iterator[Message]:
     """Yield the messages for one operation: one, or several where elements fill more than one."""
     table = wire.string(1, TABLE)
     match operation:
-        case AddTable():
+        case AddTable(owned):
             comment = wire.attr(6, _userdata(_COMMENT, TABLE_COMMENT))
-            yield Message(NEWTABLE, table + wire.be32(2, 0) + comment, NLM_F_CREATE | NLM_F_EXCL)
+            yield Message(NEWTABLE, table + wire.be32(2, _OWNED if owned else 0) + comment, NLM_F_CREATE | NLM_F_EXCL)
+        case AdoptTable():
+            yield Message(NEWTABLE, table + wire.be32(2, _OWNED))
         case DeleteTable():
             yield Message(DELTABLE, table)
         case AddCounter(counter):
@@ -252,6 +262,24 @@ def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | Non
     counters = {each.name: each for each in map(decode_counter, answers.objects) if each is not None}
     unknown = tuple(sorted(foreign))
     return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, unknown, answers.handles)
+
+
+def tenure(tables: Iterable[bytes], port: int, *, owning: bool) -> tuple[Tenure, int | None]:
+    """Say who may change our table, seen from a socket with this port; and the port of who owns it if that is another.
+
+    `owning`: it is to be ours alone, and the kernel can do that.
+    """
+    table = next((found for found in map(wire.attributes, tables) if _named(found, 1)), None)
+    if table is None:
+        return (Tenure.OURS if owning else Tenure.OPEN), None
+    flags = wire.number(table.get(2, b""))
+    if flags & TABLE_OWNER:
+        # A port is in network order here, unlike in sockaddr_nl (nf_tables_fill_table_info()).
+        owner = wire.number(table[7])
+        return (Tenure.OURS, None) if owner == port else (Tenure.HELD, owner)
+    if not owning:
+        return Tenure.OPEN, None
+    return (Tenure.ORPHANED if flags & TABLE_PERSIST else Tenure.PLAIN), None
 
 
 def set_handles(payloads: Iterable[bytes]) -> dict[str, int]:

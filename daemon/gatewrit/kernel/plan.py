@@ -7,6 +7,7 @@ to it, with a step before and one after it for what packets on their way could m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from gatewrit.kernel.draft import TWIN, Draft
 from gatewrit.kernel.ruleset import Ruleset, Set
@@ -14,14 +15,21 @@ from gatewrit.kernel.transaction import (
     Actual,
     AddChain,
     AddTable,
+    AdoptTable,
     DeleteCounter,
     DeleteTable,
+    Tenure,
     Transaction,
 )
+
+if TYPE_CHECKING:
+    from gatewrit.kernel.transaction import Operation
 
 NOTHING = Transaction()
 #: Up to so many objects, rules and elements are one transaction where nothing is in force yet.
 AT_ONCE = 4096
+#: A table with more elements isn't made anew only to be owned: the kernel's lock would be held too long.
+_MOST_ANEW = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,19 +81,26 @@ def diff(
     plan = _diff(desired, actual, coming or Ruleset(), at_once)
     if largest is None or plan.change.weight <= largest:
         return plan
+    if actual.tenure is Tenure.PLAIN:
+        actual = replace(actual, tenure=Tenure.OPEN)
     # A quarter for elements of sets in use, some for what must be done at once.
     return _diff(desired, actual, coming or Ruleset(), 0, largest // 4)
 
 
 def _diff(desired: Ruleset, actual: Actual, coming: Ruleset, at_once: int, room: int | None = None) -> Plan:
-    foreign = actual.handle is not None and (actual.foreign or _reshaped(desired, actual))
+    owned = actual.tenure not in {Tenure.OPEN, Tenure.HELD}
+    foreign = actual.handle is not None and (
+        actual.foreign or _reshaped(desired, actual) or (actual.tenure is Tenure.PLAIN and _few(desired))
+    )
     draft = Draft(desired, Actual(0) if foreign else actual, coming, room)
     draft.work()
     whole = (*draft.prepare, *draft.change)
     if foreign:
         # Everything anew, and in one transaction, so that nothing slips through in between.
-        return Plan(change=_in_order(desired, Transaction((DeleteTable(), AddTable(), *whole))))
-    begin = (AddTable(),) if actual.handle is None else ()
+        return Plan(change=_in_order(desired, Transaction((DeleteTable(), AddTable(owned), *whole))))
+    begin: tuple[Operation, ...] = (AddTable(owned),) if actual.handle is None else ()
+    if actual.tenure is Tenure.ORPHANED:
+        begin = (AdoptTable(),)
     kept = {*desired.counters, *coming.counters}
     sweep = Transaction(tuple(DeleteCounter(name) for name in actual.counters if name not in kept))
     if not draft.way and Transaction(tuple(draft.prepare)).size <= at_once:
@@ -116,6 +131,10 @@ def settled(desired: Ruleset, actual: Actual) -> Actual:
             if real in sets and len(sets[real].elements) == len(each.elements):
                 sets[real] = Set(sets[real].spec, each.elements)
     return replace(actual, sets=sets)
+
+
+def _few(desired: Ruleset) -> bool:
+    return sum(len(each.elements) for each in desired.sets.values()) <= _MOST_ANEW
 
 
 def _reshaped(desired: Ruleset, actual: Actual) -> bool:

@@ -11,30 +11,27 @@ import errno
 import os
 import socket
 import sys
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
+from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
-from pyroute2.netlink.nlsocket import NetlinkRequest
+from pyroute2.netlink.nlsocket import AsyncNetlinkSocket, NetlinkRequest
 
-from gatewrit.kernel import messages, wire
+from gatewrit.kernel import endpoint, messages, wire
 from gatewrit.kernel.asking import Asking
 from gatewrit.kernel.grace import grace
 from gatewrit.kernel.ruleset import TABLE
-from gatewrit.kernel.transaction import Actual
+from gatewrit.kernel.transaction import Actual, Tenure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.kernel.messages import Message
     from gatewrit.kernel.transaction import ActualCounter, Transaction
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NETLINK_CAP_ACK = 10
-_SO_SNDBUFFORCE = 32
 #: NFNL_BATCH_GENID: the batch is refused with ERESTART unless the ruleset is still at this generation.
 _BATCH_GENID = 1
 
@@ -57,6 +54,25 @@ class KernelError(Exception):
         self.errno = code
         self.operation = operation
         super().__init__(f"{operation}: {os.strerror(code)} ({errno.errorcode.get(code, code)})")
+
+
+class TableHeldError(KernelError):
+    """The table is owned by somebody else's socket, `holder` by its netlink port: only that one can change it."""
+
+    def __init__(self, holder: int) -> None:
+        super().__init__(errno.EPERM, "change the table")
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return held_text(self.holder)
+
+
+def held_text(holder: int) -> str:
+    """Say who owns the table instead of us, and what that means."""
+    return (
+        f"the table inet {TABLE} is owned by another program's netlink socket (port {holder}, usually its process id): "
+        "nothing can be changed in it, and what it has stays as it is"
+    )
 
 
 class Kernel(Protocol):
@@ -139,10 +155,13 @@ class NftSocket:
     """A netlink socket bound to the network namespace that it was made in.
 
     Use as `async with NftSocket() as kernel`, inside a running event loop. Needs CAP_NET_ADMIN over the namespace.
+    `owning`: the table is to be ours alone, where the kernel can do that (6.9); the one socket that writes owns it for
+    as long as any descriptor of it is open. `held` is such a socket that was kept from before.
     """
 
-    def __init__(self) -> None:
-        self._netlink = AsyncNFTSocket()
+    def __init__(self, *, owning: bool = False, held: socket.socket | None = None) -> None:
+        self._held = held
+        self._owning: bool | None = None if owning else False
         self._strays: asyncio.Task[None] | None = None
         self._waiting: int | None = None
         self._broken: int | None = None
@@ -156,11 +175,22 @@ class NftSocket:
     async def __aexit__(self, *_: object) -> None:
         await self._close()
         await asyncio.to_thread(self._asking.close)
+        self.held.close()
+
+    @property
+    def held(self) -> socket.socket:
+        """The socket that owns the table."""
+        assert self._held is not None  # noqa: S101 - it is opened with the rest
+        return self._held
 
     async def _open(self) -> None:
+        if self._held is None:
+            self._held = endpoint.open_endpoint()
+        endpoint.drain(self._held)
+        # A descriptor of its own, for pyroute2 gives up what has failed once: the table mustn't be without owner then.
+        own = socket.socket(fileno=os.dup(self._held.fileno()))
+        self._netlink = AsyncNetlinkSocket(family=NETLINK_NETFILTER, use_socket=own)
         await self._netlink.setup_endpoint()
-        # Errors then carry only the header of the message that they are about, not 60 kB of elements.
-        self._netlink.socket.setsockopt(wire.SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._broken = None
         self._strays = asyncio.create_task(self._take_strays())
 
@@ -174,7 +204,7 @@ class NftSocket:
         """Take what answers no request: leftovers of a batch that failed, and errors of the socket itself.
 
         pyroute2 files a receive error (ENOBUFS, say) under no request, so whoever waits would wait for ever; and it
-        never uses that socket again. The one who waits is woken, and a new socket is opened for the next request.
+        never uses that socket again. The one who waits is woken, and the socket is wrapped anew for the next request.
         """
         while True:
             data = await self._netlink.msg_queue.queues[0].get()
@@ -189,33 +219,32 @@ class NftSocket:
     @property
     def room(self) -> int:
         """The most bytes that a batch should have; fewer where the send buffer may not grow."""
-        endpoint = self._netlink.socket
-        _make_room(endpoint, _BATCH_BYTES)
-        allowed: int = endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        endpoint.make_room(self.held, _BATCH_BYTES)
+        allowed: int = self.held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         return min(_BATCH_BYTES, allowed - _BATCH_SPARE)
 
     @property
     def largest(self) -> int | None:
         """The most bytes that a transaction can have: without CAP_NET_ADMIN in the first user namespace."""
-        endpoint = self._netlink.socket
-        try:
-            endpoint.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BATCH_BYTES)
-        except PermissionError:
-            # The kernel cuts this down to net.core.wmem_max.
-            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BOUNDLESS)
-            allowed: int = endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-            return allowed - _BATCH_SPARE
-        return None
+        if endpoint.may_force_room(self.held, _BATCH_BYTES):
+            return None
+        # The kernel cuts this down to net.core.wmem_max.
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BOUNDLESS)
+        allowed: int = self.held.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        return allowed - _BATCH_SPARE
 
     async def read(self, known: Actual | None = None) -> Actual:
         """Read the whole table at one generation; raises `KernelError` (EAGAIN where it never holds still)."""
+        await self._try_owning()
         for attempt in range(_READ_ATTEMPTS):
             try:
                 before = await self.generation()
                 answers = await self._dump_all(before, known)
                 if answers is not None and await self.generation() == before:
                     with _understood("read the table"):
-                        return await asyncio.to_thread(messages.decode, answers, known, self._decoded)
+                        actual = await asyncio.to_thread(messages.decode, answers, known, self._decoded)
+                        tenure, holder = self._tenure(answers.tables)
+                    return replace(actual, tenure=tenure, holder=holder)
             except KernelError as error:
                 # ENOENT: a set or the table went away between two questions.
                 if error.errno not in {errno.EINTR, errno.ENOENT, errno.EAGAIN}:
@@ -244,6 +273,16 @@ class NftSocket:
         )
         if not encoded:
             return
+        try:
+            await self._commit(encoded, generation)
+        except KernelError as error:
+            holder = await self._other_holder() if error.errno == errno.EPERM else None
+            if holder is None:
+                raise
+            raise TableHeldError(holder) from None
+
+    async def _commit(self, encoded: Sequence[Message], generation: int | None, *, try_only: bool = False) -> None:
+        """Send messages as one batch; `try_only` says whether the kernel would take them, and changes nothing."""
         last = await self._prepare(encoded[-1], NLM_F_REQUEST | NLM_F_ACK)
         head = wire.NLMSGHDR.unpack_from(last.msg.data)
         sequence, pid = head[3], head[4]
@@ -254,19 +293,39 @@ class NftSocket:
             kind = messages.SUBSYSTEM << 8 | message.kind
             parts.append(_frame(kind, NLM_F_REQUEST | message.flags, sequence, pid, _nfgenmsg() + message.payload))
         parts.append(last.msg.data)
-        parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
+        if not try_only:
+            # A batch without an end is examined and dropped (nfnetlink_rcv_batch()).
+            parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
         await self._send_batch(b"".join(parts))
         await self._acknowledged(last)
+
+    async def _try_owning(self) -> None:
+        """Find out once whether this kernel knows tables that are owned and stay (NFT_TABLE_F_PERSIST, Linux 6.9)."""
+        if self._owning is None:
+            try:
+                await self._commit([messages.TRIAL], None, try_only=True)
+                self._owning = True
+            except KernelError as error:
+                # Any other refusal is of today, and the next reading asks again.
+                self._owning = False if error.errno in {errno.EOPNOTSUPP, errno.EINVAL} else None
+
+    def _tenure(self, tables: Iterable[bytes]) -> tuple[Tenure, int | None]:
+        return messages.tenure(tables, self.held.getsockname()[0], owning=bool(self._owning))
+
+    async def _other_holder(self) -> int | None:
+        """Ask who owns the table, if it is neither we nor nobody."""
+        with suppress(KernelError), _understood("read the tables"):
+            return self._tenure(await self._dump(messages.GETTABLE))[1]
+        return None
 
     async def grace(self) -> None:
         """Wait for the packets that are on their way; see `Kernel.grace`."""
         await grace()
 
     async def _send_batch(self, data: bytes) -> None:
-        endpoint = self._netlink.socket
-        _make_room(endpoint, len(data))
+        endpoint.make_room(self.held, len(data))
         try:
-            await asyncio.to_thread(endpoint.send, data)
+            await asyncio.to_thread(self._netlink.socket.send, data)
         except OSError as error:
             what = f"send {len(data)} bytes to the kernel"
             if error.errno == errno.EMSGSIZE:
@@ -277,10 +336,9 @@ class NftSocket:
             raise KernelError(error.errno or errno.EIO, what) from error
 
     async def _prepare(self, message: Message, flags: int) -> NetlinkRequest:
-        """Make a request ready to be sent, on a new socket if the last one broke."""
+        """Make a request ready to be sent, on a new wrapping of the socket if the last one broke."""
         if self._broken is not None:
             await self._close()
-            self._netlink = AsyncNFTSocket()
             await self._open()
         body = _nfgenmsg() + message.payload
         raw = _Raw(messages.SUBSYSTEM << 8 | message.kind, flags | message.flags, body)
@@ -378,14 +436,3 @@ def _understood(what: str) -> Iterator[None]:
 def _frame(kind: int, flags: int, sequence: int, pid: int, body: bytes) -> bytes:
     length = wire.NLMSGHDR.size + len(body)
     return wire.NLMSGHDR.pack(length, kind, flags, sequence, pid) + body + bytes(-length % 4)
-
-
-def _make_room(endpoint: socket.socket, size: int) -> None:
-    """Grow the send buffer so that a batch fits one `sendmsg`; outside the first user namespace as far as it goes."""
-    # The kernel doubles what is asked for, and keeps 32 bytes of it to itself (net/netlink/af_netlink.c).
-    if endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= size + 64:
-        return
-    try:
-        endpoint.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
-    except PermissionError:
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

@@ -7,6 +7,7 @@ half of it. `gatewrit.kernel.plan` says which one leads from what the kernel has
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -53,13 +54,27 @@ class ActualCounter:
     comment: str | None
 
 
+class Tenure(Enum):
+    """Who may change the table. `OURS` also where there is none: one that we make will be."""
+
+    #: Anybody: it isn't to be owned, or the kernel can't.
+    OPEN = auto()
+    OURS = auto()
+    #: Owned before, by a socket that is closed: anybody may change it until it is adopted.
+    ORPHANED = auto()
+    #: Made without NFT_TABLE_F_PERSIST, by an older version or by hand: it can only be made anew to be owned.
+    PLAIN = auto()
+    #: Somebody else's socket, and nobody else.
+    HELD = auto()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Actual:
     """What the kernel has under our table's name at one generation; `handle` None: no such table.
 
     `foreign` names what is in the table though no ruleset of ours can hold it (flowtables, other objects, sets of
     other kinds): it can only be removed together with the table. `handles` tell sets apart that come one after the
-    other under one name.
+    other under one name. `holder` is the netlink port of who owns the table, if that is somebody else.
     """
 
     generation: int
@@ -69,11 +84,20 @@ class Actual:
     counters: Mapping[str, ActualCounter] = field(default_factory=lambda: MappingProxyType({}))
     foreign: tuple[str, ...] = ()
     handles: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    tenure: Tenure = Tenure.OPEN
+    holder: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AddTable:
-    """`add table inet gatewrit`."""
+    """`add table inet gatewrit`; `owned`: nobody else may change it, and it outlives our socket."""
+
+    owned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptTable:
+    """`add table inet gatewrit { flags owner, persist; }`: own one that a closed socket owned before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +188,7 @@ class DeleteElements:
 
 Operation = (
     AddTable
+    | AdoptTable
     | DeleteTable
     | AddCounter
     | DeleteCounter
@@ -197,10 +222,11 @@ class Transaction:
 
     @property
     def size(self) -> int:
-        """How much it changes: one for each object, rule and element."""
+        """How much it changes: one for each object, rule and element. Whose it is changes nothing of what it does."""
         return sum(
             len(operation.elements) if isinstance(operation, AddElements | DeleteElements) else 1
             for operation in self.operations
+            if not isinstance(operation, AdoptTable)
         )
 
     @property
@@ -230,6 +256,8 @@ class Transaction:
         if batch:
             yield Transaction(tuple(batch))
 
+
+_OWNED = "flags owner, persist;"
 
 #: About the most bytes that a rule or an object of ours takes on the wire, and an attribute around a key or a verdict.
 _OBJECT_BYTES, _AROUND_BYTES = 700, 12
@@ -265,8 +293,11 @@ def _shorten(operation: Operation) -> Operation:
 def _print(operation: Operation) -> Iterator[str]:
     at = f"inet {TABLE}"
     match operation:
-        case AddTable():
-            yield f'add table {at} {{ comment "{TABLE_COMMENT}"; }}'
+        case AddTable(owned):
+            flags = f"{_OWNED} " if owned else ""
+            yield f'add table {at} {{ {flags}comment "{TABLE_COMMENT}"; }}'
+        case AdoptTable():
+            yield f"add table {at} {{ {_OWNED} }}"
         case DeleteTable():
             yield f"delete table {at}"
         case AddCounter(counter):
