@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gatewrit.kernel import endpoint
 from gatewrit.kernel import socket as kernel_socket
 from lab import Namespace
 from support.gateway import Gateway, gateway_in
@@ -27,8 +28,8 @@ _NETLINK_NETFILTER, _SO_SNDBUFFORCE = 12, 32
 @pytest.fixture
 def contained(_nftables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     """A gateway where SO_SNDBUFFORCE is refused, and the send buffer has a small bound."""
-    grow = kernel_socket._make_room
-    monkeypatch.setattr(kernel_socket, "_make_room", lambda endpoint, size: grow(endpoint, min(size, BOUND)))
+    grow = endpoint.make_room
+    monkeypatch.setattr(endpoint, "make_room", lambda held, size: grow(held, min(size, BOUND)))
     monkeypatch.setattr(kernel_socket, "_BOUNDLESS", BOUND)
     with Namespace(rootless=True) as space:
         assert space.run(_refused)
@@ -37,9 +38,9 @@ def contained(_nftables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def _refused() -> bool:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as endpoint:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as opened:
         try:
-            endpoint.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 20)
+            opened.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 20)
         except PermissionError:
             return True
     return False

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gatewrit.settings import load_settings
-from support.gateway import PATIENCE, clean_environment, program
+from support.terminal import on_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,36 +30,10 @@ def bare(gateway: Gateway) -> Gateway:
     return gateway
 
 
-def on_a_terminal(gateway: Gateway, words: list[str], answers: list[tuple[str, str]]) -> tuple[int, str]:
-    """Run the program on a terminal; each answer is typed once its question is there. Gives its exit code, and all."""
-    ours, theirs = pty.openpty()
-    process = gateway.space.popen(
-        [*program(), *words], stdin=theirs, stdout=theirs, stderr=theirs, env={**clean_environment(), "TERM": "dumb"}
-    )
-    os.close(theirs)
-    seen, at = "", 0
-    left = list(answers)
-    while True:
-        if left and (found := seen.find(left[0][0], at)) >= 0:
-            at = found + len(left[0][0])
-            os.write(ours, left.pop(0)[1].encode() + b"\n")
-        ready, _, _ = select.select([ours], [], [], PATIENCE)
-        assert ready, f"nothing more came after: {seen}"
-        try:
-            data = os.read(ours, 4096)
-        except OSError:
-            # The other end is closed.
-            break
-        seen += data.decode()
-    os.close(ours)
-    assert not left, seen
-    return process.wait(PATIENCE), seen
-
-
 def test_init_asks_on_a_terminal_and_asks_again(bare: Gateway) -> None:
     bare.space.check(["ip", "addr", "add", "198.51.100.7/24", "dev", "lo"])
     code, seen = on_a_terminal(
-        bare,
+        bare.space,
         ["init", "--config", str(bare.config)],
         [
             ("name [", "core-7"),

@@ -57,6 +57,7 @@ _MODULES = {
     "act": ("apply", "remove", "run"),
     "apart": ("serve",),
     "ask": ("reload", "status"),
+    "doctor": ("doctor",),
     "explain": ("explain",),
     "hand": ("forget", "release", "resume", "suspend"),
     "init": ("init",),
