@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import re
@@ -94,13 +95,19 @@ def test_a_gateway_that_forwards_and_is_in_sync(gateway: Gateway) -> None:
 def test_other_programs_tables(gateway: Gateway) -> None:
     gateway.nft(
         """
-        table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; } }
-        table ip filter { chain FORWARD { type filter hook forward priority 0; }
-                          chain ufw-before-forward { } }
-        table ip nat { chain DOCKER { }
-                       chain PREROUTING { type nat hook prerouting priority -100; dnat to 192.0.2.1; } }
-        table ip mine { }
-        table inet squid { chain c { type filter hook prerouting priority -150; tcp dport 80 tproxy to :3129; } }
+        add table inet firewalld
+        add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }
+        add table ip filter
+        add chain ip filter FORWARD { type filter hook forward priority 0; }
+        add chain ip filter ufw-before-forward
+        add table ip nat
+        add chain ip nat DOCKER
+        add chain ip nat PREROUTING { type nat hook prerouting priority -100; }
+        add rule ip nat PREROUTING dnat to 192.0.2.1
+        add table ip mine
+        add table inet squid
+        add chain inet squid c { type filter hook prerouting priority -150; }
+        add rule inet squid c tcp dport 80 tproxy to :3129
         """
     )
     ended = gateway.cli("doctor", "--json")
@@ -128,6 +135,10 @@ def test_bridges_tunnels_and_translators(gateway: Gateway) -> None:
             netlink.link("add", ifname="vx6", kind="vxlan", vxlan_id=6, vxlan_local="127.0.0.1")
             netlink.link("add", ifname="l2tpeth0", kind="veth", peer="l2tpeth1")
             netlink.route("add", dst="64:ff9b::/96", oif=1)
+        for family in ("iptables", "ip6tables"):
+            # Where br_netfilter is loaded, it shows what is bridged unless told otherwise.
+            with contextlib.suppress(FileNotFoundError):
+                sysctl(f"bridge/bridge-nf-call-{family}", 0)
 
     gateway.space.run(build)
     _, found = examined(gateway)

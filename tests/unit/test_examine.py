@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,6 @@ from support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from gatewrit.cli.examine.finding import Finding
 
@@ -116,3 +118,21 @@ def test_the_clock(tmp_path: Path, wall: int, synchronised: bool | None, found: 
     # A floor that can't be read is told with the state.
     (tmp_path / "clock.json").write_text("{")
     assert ("error", "clock_untrusted") not in codes(running.clock(FakeClock(wall), tmp_path))
+
+
+def test_the_page_names_every_code() -> None:
+    """A script goes by codes, so that none may be without a word."""
+    root = Path(files.__file__).parents[1]
+    made = set()
+    for path in (root / "doctor.py", *(root / "examine").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Name)
+                and call.func.id in {"Finding", "Trouble"}
+            ):
+                given = call.args[1 if call.func.id == "Finding" else 0]
+                made |= {given.value} if isinstance(given, ast.Constant) else set()
+    page = (root.parents[2] / "docs/doctor.md").read_text()
+    assert len(made) > 40
+    assert made <= set(re.findall(r"`([a-z0-9_]+)`", page))
