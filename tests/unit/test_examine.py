@@ -34,10 +34,11 @@ def codes(findings: Iterable[Finding]) -> list[tuple[str, str]]:
     [
         ("#!/usr/sbin/nft -f\n\nflush ruleset\n", False, ("warning", "flush_ruleset")),
         ("\tflush  ruleset\n", True, ("ok", "flush_harmless")),
+        ("flush ruleset\n", None, ("note", "flush_ruleset")),
         ("# flush ruleset\ntable inet filter\ndelete table inet filter\n", False, ("ok", "no_flush")),
     ],
 )
-def test_what_nftables_service_loads(tmp_path: Path, text: str, found: tuple[str, str], *, owned: bool) -> None:
+def test_what_nftables_service_loads(tmp_path: Path, text: str, found: tuple[str, str], *, owned: bool | None) -> None:
     path = tmp_path / "nftables.conf"
     assert codes(network.flushing(path, owned=owned)) == []
     path.write_text(text)
@@ -87,6 +88,38 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert disk(1000, 1000) == [("warning", "disk_small")]
     assert disk(10, 1000) == [("error", "disk_full")]
     assert disk(10_000, 0) == [("error", "disk_full")]
+
+
+def test_what_a_daemon_that_is_not_root_may_not_read(tmp_path: Path) -> None:
+    folder, file = tmp_path / "policies", tmp_path / "policies/alpha.yaml"
+    folder.mkdir()
+    file.write_text("")
+    status = file.stat()
+    stranger, member = status.st_uid + 1, (status.st_uid + 1, frozenset({status.st_gid}))
+
+    def told(who: tuple[int, frozenset[int]], folder_mode: int, mode: int) -> list[str]:
+        folder.chmod(folder_mode)
+        file.chmod(mode)
+        found = [each.message for each in files.readable([folder, file, tmp_path / "gone"], who)]
+        folder.chmod(0o755)
+        return [
+            path.name for path in (folder, file) for message in found if f"{path}:" in message or f"{path}," in message
+        ]
+
+    assert told((stranger, frozenset()), 0o755, 0o644) == []
+    assert told((stranger, frozenset()), 0o755, 0o640) == ["alpha.yaml"]
+    assert told((stranger, frozenset()), 0o754, 0o604) == ["policies"]
+    assert told(member, 0o750, 0o640) == []
+    # Its group's rights count, though others have more.
+    assert told(member, 0o705, 0o604) == ["policies", "alpha.yaml"]
+    assert told((0, frozenset()), 0o700, 0o600) == []
+
+
+def test_whose_the_directories_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(policies=tmp_path, state=tmp_path)
+    for owners, found in (({tmp_path.stat().st_uid}, ("ok", "directory")), ({-1}, ("warning", "foreign_owner"))):
+        monkeypatch.setattr(files, "_owners", lambda _, owners=owners: owners)
+        assert codes(files._directory(tmp_path, "policies", settings, "")) == [found]
 
 
 @pytest.mark.parametrize(

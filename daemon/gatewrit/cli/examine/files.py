@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.cli import credentials
-from gatewrit.cli.examine.finding import Finding, problem, unseen
+from gatewrit.cli.examine.finding import Finding, few, problem, unseen
 from gatewrit.cli.seal import sealed
 from gatewrit.cli.service import rails
 from gatewrit.compile.rails import Judge
@@ -21,8 +23,7 @@ from gatewrit.engine.store import Store
 from gatewrit.policy.load import judged, read_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from gatewrit.cli.examine.finding import Severity, Subject
     from gatewrit.settings import Settings
@@ -173,6 +174,45 @@ def _policies(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("ok", "policies", f"the policies have no fault: {len(policies)}")
     yield from _signatures(settings)
+    yield from readable(
+        [settings.policies, *(Path(each) for each in reading.loaded), settings.tokens], _daemon(settings)
+    )
+
+
+def _daemon(settings: Settings) -> tuple[int, frozenset[int]]:
+    """Give the user that the daemon is, whose the state is, and that user's groups; raises `OSError`."""
+    try:
+        status = settings.state.stat()
+        entry = pwd.getpwuid(status.st_uid)
+    except FileNotFoundError:
+        return 0, frozenset()
+    except KeyError:
+        return status.st_uid, frozenset({status.st_gid})
+    return entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+
+
+def readable(paths: Iterable[Path], daemon: tuple[int, frozenset[int]]) -> Iterator[Finding]:
+    """See whether a daemon that isn't root may read its files, as far as modes tell; raises `OSError`."""
+    user, groups = daemon
+    shut = []
+    for path in paths if user else ():
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        # Whose it is, its group's and the others' rights: the first that fits counts.
+        shift = 6 if status.st_uid == user else 3 if status.st_gid in groups else 0
+        needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(status.st_mode) else 0)
+        if (status.st_mode >> shift) & needed != needed:
+            shut.append(str(path))
+    if shut:
+        yield Finding(
+            "error",
+            "unreadable_to_daemon",
+            f"the daemon is user {user}, who may not read {few(shut)}: what stands there doesn't count, and what was "
+            "good before stays",
+            "chgrp gatewrit FILE && chmod g+r FILE (for a folder: g+rx), or for all of them: chmod -R a+rX",
+        )
 
 
 def _signatures(settings: Settings) -> Iterator[Finding]:
@@ -200,6 +240,9 @@ def _signatures(settings: Settings) -> Iterator[Finding]:
 
 def _state(state: Path) -> Iterator[Finding]:
     """Read back whatever a start would read back; raises `OSError`."""
+    if not state.exists():
+        # Told as a directory.
+        return
     readers: tuple[tuple[str, Callable[[Path], object]], ...] = (
         ("what was decided by hand", byhand.load),
         ("what was enforced last", memory.load_record),

@@ -63,7 +63,10 @@ def _each(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield unseen(what, error)
 
 
-def _owned(subject: Subject) -> bool:
+def _owned(subject: Subject) -> bool | None:
+    """Whether the table is the daemon's alone while it runs; None where that isn't known."""
+    if subject.settings.table_owner and subject.trial is None:
+        return None
     return subject.settings.table_owner and subject.trial is not None and subject.trial.owning
 
 
@@ -216,7 +219,7 @@ def _legacy() -> Iterator[Finding]:
         )
 
 
-def flushing(path: Path, *, owned: bool) -> Iterator[Finding]:
+def flushing(path: Path, *, owned: bool | None) -> Iterator[Finding]:
     """See whether what nftables.service loads takes everybody's tables out first; raises `OSError`."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -229,11 +232,12 @@ def flushing(path: Path, *, owned: bool) -> Iterator[Finding]:
             "ok", "flush_harmless", f"{path} flushes the ruleset, which leaves out our table while the daemon owns it"
         )
     else:
+        unless = " (unless the kernel keeps it for the daemon, from Linux 6.9 on)" if owned is None else ""
         yield Finding(
-            "warning",
+            "note" if owned is None else "warning",
             "flush_ruleset",
             f"{path} flushes the whole ruleset: each reload of nftables.service takes every block out until the daemon "
-            "has put them back, and with no daemon for good",
+            f"has put them back, and with no daemon for good{unless}",
             f"In {path}, put `table inet filter` and `delete table inet filter`, for each of its own tables, in the "
             "place of `flush ruleset`",
         )
