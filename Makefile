@@ -99,6 +99,10 @@ lint: $(READY) ## ruff (rules and format) and mypy, strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: reference
+reference: $(READY) ## docs/settings.md anew, from the types
+	@$(BIN)/python -c 'from gatewrit.cli.outline import reference; print(reference(), end="")' >docs/settings.md
+
 .PHONY: lock
 lock: $(READY) ## both lock files anew, from pyproject.toml
 	$(BIN)/python -m venv $(VENV)/uv

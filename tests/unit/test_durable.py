@@ -39,3 +39,17 @@ def test_what_nobody_wrote_is_damage(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.json").write_bytes(damage)
     with pytest.raises(ValueError, match=r"."):
         durable.read_json(tmp_path / "a.json")
+
+
+def test_what_is_created_takes_nobodys_place(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    durable.create(path, b"made", 0o644)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"made", 0o644)
+    with pytest.raises(FileExistsError):
+        durable.create(path, b"again")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        durable.create(link, b"again")
+    # Nor is a draft left.
+    assert (path.read_bytes(), sorted(tmp_path.iterdir())) == (b"made", [link, path])

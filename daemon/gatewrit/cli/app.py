@@ -19,7 +19,7 @@ from gatewrit.api.control import HeldError
 from gatewrit.api.listen import ListenError
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.kernel.socket import KernelError, TableHeldError
-from gatewrit.settings import SettingsError, load_settings
+from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -57,16 +57,18 @@ _MODULES = {
     "act": ("apply", "remove", "run"),
     "apart": ("serve",),
     "ask": ("reload", "status"),
+    "doctor": ("doctor",),
     "explain": ("explain",),
     "hand": ("forget", "release", "resume", "suspend"),
     "importing": ("import",),
+    "init": ("init",),
     "journal": ("log",),
     "look": ("check", "plan", "render"),
     "prove": ("verify",),
     "report": ("report",),
     "seal": ("manifest",),
     "takeback": ("confirm", "rollback"),
-    "token": ("new",),
+    "new": ("new",),
 }
 _VERBS = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -96,14 +98,26 @@ def app() -> None:
     """Service-block orders, enforced exactly and in time on this gateway."""
 
 
-def verb(example: str, *, prints_json: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a function a verb: it gets the settings first, and `as_json` where it prints something."""
+def verb(
+    example: str, *, prints_json: bool = True, reads_settings: bool = True, under: click.Group | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a verb: it gets the settings first, and `as_json` where it prints something.
+
+    Without `reads_settings` it gets the path of the settings file that was named, or None. `under` is the group of
+    verbs that it belongs to.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
         def call(config: Path | None, **arguments: Any) -> int:
+            # What stands behind the group's name is meant for its verbs.
+            above = click.get_current_context().parent
+            before = above.params if above is not None else {}
+            config = config or before.get("config")
+            if prints_json:
+                arguments["as_json"] = arguments["as_json"] or before.get("as_json", False)
             try:
-                code = function(settings(config), **arguments)
+                code = function(settings(config) if reads_settings else config, **arguments)
             except (ControlError, HeldError, ClaimedError, ListenError) as error:
                 raise Quit(str(error)) from None
             except KernelError as error:
@@ -111,12 +125,25 @@ def verb(example: str, *, prints_json: bool = True) -> Callable[[Callable[..., A
             return code if isinstance(code, int) else FINE
 
         if prints_json:
-            call = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(call)
-        path = click.Path(dir_okay=False, path_type=Path)
-        call = click.option("--config", type=path, metavar="FILE", help="Settings [/etc/gatewrit/gatewrit.yaml].")(call)
-        return app.command(name=function.__name__.removesuffix("_"), epilog=f"Example: {example}")(call)
+            call = _as_json(call)
+        name = function.__name__.removesuffix("_").rpartition("__")[2]
+        return (under or app).command(name=name, epilog=f"Example: {example}")(_config(call))
 
     return decorate
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_config = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help=f"Settings [{DEFAULT_FILE}].",
+)
+
+
+def group(function: Callable[..., None]) -> click.Group:
+    """Make a function, which does nothing, a group of verbs; `--config` and `--json` may stand before the verb too."""
+    return app.group(name=function.__name__)(_config(_as_json(function)))
 
 
 def settings(config: Path | None) -> Settings:

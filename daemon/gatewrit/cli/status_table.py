@@ -55,8 +55,13 @@ def console(*, width: int | None = None) -> Console:
 
 def show(status: Document, items: Sequence[Document], to: Console) -> None:
     """Print a status document and the items of a policies document."""
+    put(render(status, items, width=to.width), to)
+
+
+def put(what: RenderableType, to: Console) -> None:
+    """Print without the blanks at the ends of lines."""
     with to.capture() as captured:
-        to.print(render(status, items, width=to.width))
+        to.print(what)
     # rich fills lines up with blanks, which nobody wants in a file or a mail.
     for line in captured.get().splitlines():
         to.out(line if to.is_terminal else line.rstrip(), highlight=False)

@@ -31,8 +31,9 @@ def claim() -> Iterator[None]:
         try:
             held.bind(_NAME)
         except OSError:
+            pid = holder()
             raise ClaimedError(
-                f"a gatewrit{_holder()} is enforcing in this network namespace; stop it first: "
+                f"a gatewrit{f' (pid {pid})' if pid else ''} is enforcing in this network namespace; stop it first: "
                 "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
             ) from None
         held.listen(_BACKLOG)
@@ -51,13 +52,15 @@ def _see_off(held: socket.socket) -> None:
         held.accept()[0].close()
 
 
-def _holder() -> str:
-    """Ask the kernel who holds the claim."""
+def holder() -> int | None:
+    """Ask the kernel who holds the claim: the process, 0 if that can't be seen from here, None if nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
         asking.setblocking(False)
         try:
             asking.connect(_NAME)
             pid, _, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except ConnectionRefusedError:
+            return None
         except OSError:
-            return ""
-        return f" (pid {pid})" if pid else ""
+            return 0
+        return int(pid)

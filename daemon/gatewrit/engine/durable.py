@@ -39,6 +39,27 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
+def create(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file that isn't there yet, all of it or nothing, whole from the first instant that it can be seen.
+
+    Raises `FileExistsError` if anything has that name by then, else `OSError`. The folder must be there.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link never takes another's place.
+        os.link(draft, path, follow_symlinks=False)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+    _sync_folder(path.parent)
+
+
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Write many files, each as `write` would, and wait for the disk once.
 

@@ -71,6 +71,15 @@ class Flowtable:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table, whoever's it is, with the names of its chains."""
+
+    family: int
+    name: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """All of it. `bridged` says whether what is bridged is shown to the hooks of IPv4 and of IPv6 (br_netfilter)."""
 
@@ -105,6 +114,22 @@ def read() -> Beside:
         raise OSError(errno.EBADMSG, f"what other tables hold can't be understood: {error}") from error
     bridged = _calls("iptables"), _calls("ip6tables")
     return Beside(tuple(bases), tuple(doers), tuple(flowtables), read_links(), bridged)
+
+
+def read_tables() -> tuple[Table, ...]:
+    """Read which tables there are in this network namespace, ours too. Raises `OSError`."""
+    found: dict[tuple[int, str], list[str]] = {}
+    try:
+        with closing(Asking()) as asking:
+            for family in FAMILIES:
+                for each in _told(asking, messages.GETTABLE, family):
+                    found.setdefault((family, wire.text(wire.attributes(each)[1])), [])
+                for each in _told(asking, messages.GETCHAIN, family):
+                    parts = wire.attributes(each)
+                    found.setdefault((family, wire.text(parts[1])), []).append(wire.text(parts[3]))
+    except wire.WireError as error:
+        raise OSError(errno.EBADMSG, f"which tables there are can't be understood: {error}") from error
+    return tuple(Table(family, name, tuple(sorted(chains))) for (family, name), chains in sorted(found.items()))
 
 
 def _calls(what: str) -> bool:

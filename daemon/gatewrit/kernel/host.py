@@ -28,6 +28,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 #: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR.
 _GROUPS = 0x1 | 0x10 | 0x100
 _RECEIVED_AT_ONCE = 1 << 16
+_IFF_UP = 0x1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,14 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What of the links decides about packets: bridges, and interfaces with an XDP program."""
+    """What of the links decides about packets: bridges, and interfaces with an XDP program.
+
+    `kinds` is each interface that is up with what the kernel calls its kind (gre, vrf, wireguard), "" if it says none.
+    """
 
     bridges: tuple[Bridge, ...] = ()
     xdp: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, str], ...] = ()
 
 
 class HostReader(Protocol):
@@ -99,7 +104,12 @@ def read_links() -> Links:
         if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "bridge"
     ]
     programs = [link.get("IFLA_IFNAME") for link in links if link.get_nested("IFLA_XDP", "IFLA_XDP_ATTACHED")]
-    return Links(tuple(sorted(bridges, key=lambda each: each.name)), tuple(sorted(programs)))
+    kinds = [
+        (link.get("IFLA_IFNAME"), link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "")
+        for link in links
+        if link["flags"] & _IFF_UP
+    ]
+    return Links(tuple(sorted(bridges, key=lambda each: each.name)), tuple(sorted(programs)), tuple(sorted(kinds)))
 
 
 def _calls(bridge: Any) -> tuple[bool, bool]:

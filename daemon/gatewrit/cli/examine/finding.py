@@ -1,0 +1,59 @@
+"""What an examination found, and what it is handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gatewrit.engine.status import ACTIONS, WARNING_ACTION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from gatewrit.engine.status import Trouble
+    from gatewrit.kernel.trial import Trial
+    from gatewrit.settings import Settings
+
+Severity = Literal["ok", "note", "warning", "error"]
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding: what it is and what it means for enforcement in `message`; `action` only where there is one."""
+
+    severity: Severity
+    code: str
+    message: str
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is examined. `settings` are the defaults where `readable` is false: the file can't be used then.
+
+    `trial` is what the kernel took in a namespace of its own, None where none could be made.
+    """
+
+    settings: Settings
+    readable: bool
+    trial: Trial | None
+
+
+def unseen(what: str, error: Exception) -> Finding:
+    """Say what couldn't be looked at."""
+    reason = getattr(error, "strerror", None) or error
+    return Finding("note", "not_looked", f"{what} couldn't be looked at: {reason}", "Run gatewrit doctor as root")
+
+
+def problem(trouble: Trouble) -> Finding:
+    """Give a finding in the words that the daemon has for it."""
+    action = ACTIONS.get(trouble.code, WARNING_ACTION)
+    where = f" ({trouble.place})" if trouble.place is not None else ""
+    return Finding(trouble.severity, trouble.code, f"{trouble.message}{where}", action)
+
+
+def few(names: Collection[str]) -> str:
+    """Write names, the first few of very many."""
+    given = sorted(set(names))
+    return ", ".join(given[:_NAMED]) + (f" and {len(given) - _NAMED} more" if len(given) > _NAMED else "")
