@@ -38,7 +38,7 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh groff ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: soak
@@ -67,6 +67,11 @@ bench-orders: $(READY) nftables ## how ten thousand orders load, change and answ
 .PHONY: bench
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
+
+.PHONY: man
+man: $(READY) groff ## man pages and completion for bash, zsh and fish, below DIR=dist/share; to be copied to /usr/share
+	@$(BIN)/python -m gatewrit.cli.manual $(or $(DIR),dist/share)
+	@for page in $(or $(DIR),dist/share)/man/man*/gatewrit*; do groff -man -Tutf8 -ww -z "$$page" || exit 1; done
 
 .PHONY: lint
 lint: $(READY) ## ruff (rules and format) and mypy, strict
@@ -111,6 +116,10 @@ nftables:
 .PHONY: strace
 strace:
 	$(call need,command -v strace >/dev/null,strace)
+
+.PHONY: groff
+groff:
+	$(call need,command -v groff >/dev/null,groff-base)
 
 .PHONY: openssh
 openssh:

@@ -34,7 +34,7 @@ _REFUSALS = {"nothing_waits", "unknown_generation", "not_as_signed"}
 _ATTEMPTS, _PAUSE = 20, 0.5
 
 
-@verb("gatewrit apply --confirm-within 5m && gatewrit verify && gatewrit confirm")
+@verb("gatewrit verify && gatewrit confirm")
 def confirm(settings: Settings, *, as_json: bool) -> int:
     """Have a change stay that was applied with --confirm-within."""
     return _tell(settings, Taking("confirm", *account()), as_json=as_json)
