@@ -153,3 +153,13 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 1 << 16)
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize("verb", ["status", "reload"])
+def test_without_a_daemon_it_says_what_that_means_and_what_to_do(tmp_path: Path, verb: str) -> None:
+    config = tmp_path / "gatewrit.yaml"
+    config.write_text("runtime: run\nstate: state\npolicies: policies\n")
+    told = CliRunner().invoke(app, [verb, "--config", str(config)], prog_name=NAME)
+    assert told.exit_code == 1
+    assert "stays so in the kernel" in told.output
+    assert "systemctl start gatewrit" in told.output

@@ -129,7 +129,7 @@ def test_neighbours_that_must_continue_are_told_by_how_near_they_are() -> None:
         return tuple(map(str, near(replace(policy(), must_continue={"mail": service}))))
 
     assert beside("203.0.113.16-203.0.113.31", "203.0.114.1") == (
-        "mail must continue on 16 of the same addresses, at other ports: tcp/443 (blocked: tcp/3101)",
+        "mail must continue on the same addresses (16 of IPv4), at other ports: tcp/443 (blocked: tcp/3101)",
     )
     assert beside("203.0.112.255", "203.0.114.0") == ()
     narrow = replace(policy(entries=("203.0.113.0-203.0.113.7", "2001:db8::1")))

@@ -153,6 +153,16 @@ def explain_kernel(error: KernelError) -> str:
     return f"the kernel refused: {error}. What was in force before still is"
 
 
+def unreadable(what: str, error: Exception) -> Quit:
+    """Say that something in the state directory can't be read, what that keeps us from, and what to do."""
+    if isinstance(error, PermissionError):
+        return Quit(f"{what}: {error}; run this as root, or as the user that the daemon runs as")
+    return Quit(
+        f"{what}: {error}; `gatewrit status` says what the daemon makes of it, and `gatewrit reload` has it written "
+        "anew; enforcement goes on"
+    )
+
+
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a verb's asynchronous part."""
     return asyncio.run(work)

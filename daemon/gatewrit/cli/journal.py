@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatewrit.cli import completion
+from gatewrit.cli import completion, waiting
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, verb
 from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.reader import Filter, Reader
@@ -59,7 +59,8 @@ def log_(settings: Settings, *, what: str | None, head: str | None, as_json: boo
 
 
 def _verify(settings: Settings, head: str | None, *, as_json: bool) -> int:
-    verdict = verify(path_in(settings.state), head)
+    with waiting.working("going through the journal"):
+        verdict = verify(path_in(settings.state), head)
     if as_json:
         flaws = [{"seq": flaw.seq, "message": flaw.message} for flaw in verdict.flaws]
         last = {"seq": verdict.head.seq, "digest": verdict.head.digest}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gatewrit.cli import waiting
 from gatewrit.cli.app import FINE, REFUSED, fault_json, print_faults, print_json, refuse, verb
 from gatewrit.cli.seal import sealed
 from gatewrit.cli.service import nat64, rails
@@ -38,7 +39,8 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     PATH is a policies directory, or one file in one. Each fault is told as file:line:column: code: message.
     """
     directory, only = _where(path or settings.policies)
-    policies, faults = load(directory, Judge(rails(settings)).faults)
+    with waiting.working("reading the policies"):
+        policies, faults = load(directory, Judge(rails(settings)).faults)
     now, here = int(time.time()), Local((settings.gateway.name, *settings.gateway.tags))
     chosen = acting(policies, here, now).values()
     faults += tuple(
@@ -86,7 +88,8 @@ def render(settings: Settings, at: str | None, *, as_json: bool) -> int:
     suspended = {name: each.until for name, each in book(settings).suspensions.items() if each.since <= now}
     chosen = acting(policies, Local((settings.gateway.name, *settings.gateway.tags), suspended), now).values()
     around = here(Rtnetlink(), Surroundings(nat64(settings)))
-    compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority, around)
+    with waiting.working("compiling the ruleset"):
+        compiled = compile_policies(carved(chosen, rails(settings)), now, settings.hooks, settings.priority, around)
     if as_json:
         print_json({"at": now, "digest": text.digest(compiled.ruleset), "ruleset": text.script(compiled.ruleset)})
     else:

@@ -12,7 +12,7 @@ from gatewrit.cli.app import FINE, REFUSED, print_faults, print_json, run, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import taken_in
 from gatewrit.compile.acting import acting
-from gatewrit.compile.nearness import near
+from gatewrit.compile.nearness import counted, near
 from gatewrit.compile.rails import carved
 from gatewrit.compile.render import compile_policies
 from gatewrit.compile.surroundings import Surroundings
@@ -183,8 +183,10 @@ def _change_json(change: PolicyChange, found: _Plan, settings: Settings) -> dict
 
 
 def _near_json(each: Near) -> dict[str, object]:
-    prefixes = {f"ipv{family}": str(count) for family, count in each.prefixes.items()}
-    return {"service": each.service, "same_addresses": str(each.same), "same_prefixes": prefixes, "ports": each.ports}
+    same, prefixes = (
+        {f"ipv{family}": str(count) for family, count in counts.items()} for counts in (each.same, each.prefixes)
+    )
+    return {"service": each.service, "same_addresses": same, "same_prefixes": prefixes, "ports": each.ports}
 
 
 def _held_json(held: Held) -> dict[str, object]:
@@ -212,18 +214,18 @@ def _print(found: _Plan, settings: Settings, *, verbose: bool) -> None:
     if len(found.changes) > len(shown):
         click.echo(f"and {len(found.changes) - len(shown):,} policies more; all of them: gatewrit plan --verbose")
     for held in found.held:
+        added, lifted = counted(held.addresses_added), counted(held.addresses_lifted)
         click.echo(
-            f"held   {held.policy}: {held.addresses_added:,} addresses to block, {held.addresses_lifted:,} to lift; "
+            f"held   {held.policy}: {added} addresses to block, {lifted} to lift; "
             f"it stays as it is until: gatewrit release {held.policy} --reason TEXT"
         )
     for change in found.content:
         used = change.used(settings.limits.change_share)
         if used is not None:
             share = f"{settings.limits.change_share:.0%}"
-            click.echo(
-                f"lists: +{change.added:,} -{change.lifted:,} of {change.blocked:,} IPv{change.family} addresses "
-                f"blocked now, {100 * used:.3g} % of limits.change_share ({share})"
-            )
+            figures = f"+{counted(change.added)} -{counted(change.lifted)} of {counted(change.blocked)}"
+            allowed = f"{100 * used:.3g} % of limits.change_share ({share})"
+            click.echo(f"lists: {figures} IPv{change.family} addresses blocked now, {allowed}")
     _print_sum(found)
     _print_live(found.cut, verbose=verbose)
     if verbose and found.transaction:
@@ -231,8 +233,8 @@ def _print(found: _Plan, settings: Settings, *, verbose: bool) -> None:
 
 
 def _print_change(change: PolicyChange, found: _Plan, settings: Settings) -> None:
-    added = f"+{change.segments_added:,} segments ({change.addresses_added:,} addresses)"
-    lifted = f"-{change.segments_lifted:,} segments ({change.addresses_lifted:,} addresses)"
+    added = f"+{change.segments_added:,} segments ({counted(change.addresses_added)} addresses)"
+    lifted = f"-{change.segments_lifted:,} segments ({counted(change.addresses_lifted)} addresses)"
     click.echo(f"{change.change:6} {change.id}: {added}, {lifted}")
     for note in change.notes:
         click.echo(f"         {note}")
@@ -260,7 +262,9 @@ def _limits(policy: Policy, settings: Settings) -> str:
 
 def _print_sum(found: _Plan) -> None:
     size = found.transaction.size
-    if not size:
+    if not size and found.changes:
+        click.echo("no rule would change")
+    elif not size:
         click.echo("nothing would change in the kernel: it has what the policies ask for")
     elif found.actual.handle is None:
         chains = len(found.compiled.ruleset.chains)

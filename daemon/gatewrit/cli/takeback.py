@@ -10,7 +10,7 @@ import click
 
 from gatewrit import log
 from gatewrit.api import client
-from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, unreadable, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
 from gatewrit.engine import undo
@@ -57,7 +57,7 @@ def rollback(
         return code
     if listing:
         if generation is not None:
-            raise click.UsageError("--list shows all generations")
+            raise click.UsageError("--list shows all generations; leave the number out")
         return _list(settings, as_json=as_json)
     return _tell(settings, Taking("rollback", *account(), generation), as_json=as_json)
 
@@ -134,7 +134,7 @@ def _waiting(settings: Settings) -> Unconfirmed | None:
     try:
         return undo.load(settings.state).unconfirmed
     except (OSError, ValueError) as error:
-        raise Quit(f"whether a change waits can't be read: {error}") from None
+        raise unreadable("whether a change waits can't be read, so it isn't taken back", error) from None
 
 
 async def _take_back(settings: Settings, token: str) -> int:

@@ -27,26 +27,29 @@ if TYPE_CHECKING:
 NEIGHBOURS: dict[Family, int] = {4: 24, 6: 48}
 #: So many ports are named; the rest are counted.
 _SHOWN = 4
+#: From here on numbers are written in short.
+_LARGE = 10**12
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
     """A service that must continue near what a policy blocks.
 
-    `same` counts the addresses that both have, at other ports; `prefixes` the prefixes of each family in which both
+    By family, `same` counts the addresses that both have, at other ports, and `prefixes` the prefixes in which both
     have some address. `ports` are those that go on, `blocked` those that don't.
     """
 
     service: str
-    same: int
+    same: dict[Family, int]
     prefixes: dict[Family, int]
     ports: tuple[str, ...]
     blocked: tuple[str, ...]
 
     def __str__(self) -> str:
-        if self.same:
+        if any(self.same.values()):
+            counts = [f"{counted(count)} of IPv{family}" for family, count in self.same.items() if count]
             return (
-                f"{self.service} must continue on {self.same:,} of the same addresses, at other ports: "
+                f"{self.service} must continue on the same addresses ({', '.join(counts)}), at other ports: "
                 f"{_listed(self.ports)} (blocked: {_listed(self.blocked)})"
             )
         where = " and ".join(
@@ -63,15 +66,20 @@ def near(policy: Policy) -> tuple[Near, ...]:
     blocked = _ports(policy.services.values())
     own = {family: policy_spans(family, policy) for family in FAMILIES} if policy.must_continue else {}
     for name, service in sorted(policy.must_continue.items()):
-        same = 0
+        same: dict[Family, int] = {}
         prefixes: dict[Family, int] = {}
         for family in FAMILIES:
             theirs = merge(family, [part for endpoint in service.endpoints for part in endpoint.ranges])
-            same += intersect(own[family], theirs).addresses
+            same[family] = intersect(own[family], theirs).addresses
             prefixes[family] = _shared(own[family], theirs)
-        if same or any(prefixes.values()):
+        if any(same.values()) or any(prefixes.values()):
             found.append(Near(name, same, prefixes, _ports([service]), blocked))
     return tuple(found)
+
+
+def counted(number: int) -> str:
+    """Write a number of addresses for people: those of IPv6 have up to 39 digits, of which two tell enough."""
+    return f"{number:,}" if number < _LARGE else f"{number:.1e}".replace("e+", "e")
 
 
 def _ports(services: Iterable[Service]) -> tuple[str, ...]:
