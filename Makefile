@@ -38,7 +38,7 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh chromium promtool ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh chromium promtool groff ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: screenshots
@@ -92,6 +92,10 @@ bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset 
 .PHONY: bench-drift
 bench-drift: $(READY) nftables ## how fast somebody else's change of our table is undone; ROUNDS=3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.repairs $(if $(ROUNDS),--rounds $(ROUNDS))
+.PHONY: man
+man: $(READY) groff ## man pages and completion for bash, zsh and fish, below DIR=dist/share; to be copied to /usr/share
+	@$(BIN)/python -m gatewrit.cli.manual $(or $(DIR),dist/share)
+	@for page in $(or $(DIR),dist/share)/man/man*/gatewrit*; do groff -man -Tutf8 -ww -z "$$page" || exit 1; done
 
 .PHONY: lint
 lint: $(READY) ## ruff (rules and format) and mypy, strict
@@ -141,6 +145,10 @@ nftables:
 .PHONY: strace
 strace:
 	$(call need,command -v strace >/dev/null,strace)
+
+.PHONY: groff
+groff:
+	$(call need,command -v groff >/dev/null,groff-base)
 
 .PHONY: openssh
 openssh:

@@ -122,7 +122,7 @@ def test_plan_says_what_would_change_by_policy(mixed: Gateway) -> None:
     def plan() -> tuple[int, bool, dict[str, dict[str, object]]]:
         told = mixed.cli("plan", "--json")
         document = json.loads(told.stdout)
-        assert set(document) == {"pending", "policies", "held"}
+        assert set(document) == {"pending", "policies", "held", "size", "counters_kept", "limits", "live"}
         assert document["held"] == []
         return told.returncode, document["pending"], {each.pop("id"): each for each in document["policies"]}
 
@@ -134,6 +134,13 @@ def test_plan_says_what_would_change_by_policy(mixed: Gateway) -> None:
         "segments_lifted": 0,
         "addresses_added": str(256 + 2**80),
         "addresses_lifted": "0",
+        "notes": ["in force at once, until 2199-01-01T00:00:00Z"],
+        "near": [],
+        "limits": {
+            "total_share": {"ipv4": pytest.approx(256 / 2**32 / 0.01 * 100, abs=1e-6), "ipv6": 0.0},
+            "widest": {"ipv4": 24, "ipv6": 48},
+            "allow_wide": None,
+        },
     }
     assert mixed.listing() == ""
 
@@ -155,7 +162,10 @@ def test_plan_says_what_would_change_by_policy(mixed: Gateway) -> None:
     assert policies["bravo"]["addresses_lifted"] == str(128 + 9)
     told = mixed.cli("plan")
     assert told.returncode == 2
-    assert "bravo" in told.stdout
+    assert "lifted now: revision 2 is rescinded" in told.stdout
+    assert "keeps its count of 0 packets" in told.stdout
+    assert "of 265 IPv4 addresses blocked now" in told.stdout
+    assert "\x1b" not in told.stdout + told.stderr
 
     # It says so whoever changed the kernel, and changes nothing itself.
     mixed.cli("apply")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from threading import Event, active_count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,3 +97,30 @@ async def test_what_is_quick_or_fails_is_told_without_a_word_before(monkeypatch:
     with pytest.raises(LostError, match="nobody there"):
         await waiting.shown(fails(), reload.progress)
     assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize("person", [True, False])
+@pytest.mark.usefixtures("quick")
+def test_what_is_worked_on_here_is_told_to_people_only(monkeypatch: pytest.MonkeyPatch, *, person: bool) -> None:
+    told = Event()
+
+    class Watched(Terminal):
+        def write(self, text: str) -> int:
+            if "proving" in text:
+                told.set()
+            return super().write(text)
+
+    terminal = Watched(person=person)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with waiting.working("proving"):
+        assert not person or told.wait(30)
+    assert ("proving" in terminal.getvalue()) is person
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_error_inside_ends_the_line_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal(person=True))
+    before = active_count()
+    with pytest.raises(LostError), waiting.working("proving"):
+        raise LostError("nobody there")
+    assert active_count() == before

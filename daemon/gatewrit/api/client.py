@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 #: The longest answer, in bytes: every policy of a large gateway.
 _LARGEST_ANSWER = 256 * 2**20
 _CONNECT_SECONDS = 10.0
+#: What it means if nobody is there, and what to do.
+_TO_DO = (
+    "What was in force stays so in the kernel. Why it ended: journalctl -u gatewrit; to start it: systemctl start "
+    "gatewrit"
+)
+_HANGS = "What is in force stays so in the kernel. See: journalctl -u gatewrit; then: systemctl restart gatewrit"
 
 
 class ControlError(Exception):
@@ -51,15 +57,15 @@ async def call(runtime: Path, verb: str, /, *, within: float | None = None, **ar
         async with asyncio.timeout(_CONNECT_SECONDS):
             reader, writer = await asyncio.open_unix_connection(path, limit=_LARGEST_ANSWER)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        raise NoDaemonError(f"no daemon is running here: nobody answers at {path}") from None
+        raise NoDaemonError(f"no daemon is running here: nobody answers at {path}. {_TO_DO}") from None
     except PermissionError:
         raise NotAllowedError(
             f"not allowed to open {path}: root, the daemon's own user and the members of the control group may"
         ) from None
     except TimeoutError:
-        raise LostError(f"the daemon at {path} doesn't take requests; it may hang, see its log") from None
+        raise LostError(f"the daemon at {path} doesn't take requests; it may hang. {_HANGS}") from None
     except OSError as error:
-        raise NoDaemonError(f"no daemon can be reached at {path}: {error.strerror or error}") from None
+        raise NoDaemonError(f"no daemon can be reached at {path}: {error.strerror or error}. {_TO_DO}") from None
     given = {key: value for key, value in arguments.items() if value is not None}
     try:
         writer.write(json.dumps({"verb": verb, **given}).encode() + b"\n")
@@ -70,7 +76,7 @@ async def call(runtime: Path, verb: str, /, *, within: float | None = None, **ar
             f"the daemon ended before it answered {verb}; what came of it, `gatewrit status` says"
         ) from None
     except TimeoutError:
-        raise LostError(f"the daemon didn't answer {verb} within {within:g} s; it may hang, see its log") from None
+        raise LostError(f"the daemon didn't answer {verb} within {within:g} s; it may hang. {_HANGS}") from None
     except asyncio.LimitOverrunError:
         raise LostError(f"the daemon's answer to {verb} has more than {_LARGEST_ANSWER} bytes") from None
     finally:

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64
+#: What the program is called, and the variable by which a shell asks it for completions.
+NAME, COMPLETE = "gatewrit", "_GATEWRIT_COMPLETE"
 
 
 def account() -> tuple[str, int]:
@@ -63,7 +66,8 @@ _MODULES = {
     "importing": ("import",),
     "init": ("init",),
     "journal": ("log",),
-    "look": ("check", "plan", "render"),
+    "look": ("check", "render"),
+    "plan": ("plan",),
     "prove": ("verify",),
     "report": ("report",),
     "seal": ("manifest",),
@@ -86,6 +90,22 @@ class _Verbs(click.Group):
         if cmd_name in _VERBS:
             importlib.import_module(f"gatewrit.cli.{_VERBS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each verb on a line of its own: as much of its first sentence as fits, cut where a pause is."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        rows = [(name, _brief(command.help or "", room)) for name in names if (command := self.get_command(ctx, name))]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+
+def _brief(text: str, room: int) -> str:
+    sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+    parts = re.split(r"(?=[,;:] )", sentence)
+    while len(parts) > 1 and len("".join(parts)) > room:
+        parts.pop()
+    return "".join(parts)
 
 
 @click.group(
@@ -152,7 +172,7 @@ def settings(config: Path | None) -> Settings:
         return load_settings(config, os.environ)
     except SettingsError as error:
         click.echo(str(error), err=True)
-        raise Quit("the settings can't be used; nothing was done", REFUSED) from None
+        raise Quit("the settings can't be used; nothing was done. Correct what is named above", REFUSED) from None
 
 
 def explain_kernel(error: KernelError) -> str:
@@ -162,6 +182,16 @@ def explain_kernel(error: KernelError) -> str:
     if isinstance(error.__cause__, PermissionError) or error.errno in {1, 13}:
         return f"the kernel refused: {error}. This needs root, or CAP_NET_ADMIN over this network namespace"
     return f"the kernel refused: {error}. What was in force before still is"
+
+
+def unreadable(what: str, error: Exception) -> Quit:
+    """Say that something in the state directory can't be read, what that keeps us from, and what to do."""
+    if isinstance(error, PermissionError):
+        return Quit(f"{what}: {error}; run this as root, or as the user that the daemon runs as")
+    return Quit(
+        f"{what}: {error}; `gatewrit status` says what the daemon makes of it, and `gatewrit reload` has it written "
+        "anew; enforcement goes on"
+    )
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -10,7 +10,7 @@ import click
 from gatewrit.api import client
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.question import QuestionError, read_question
-from gatewrit.cli.app import FINE, Quit, print_json, run, verb
+from gatewrit.cli.app import FINE, Quit, print_json, run, unreadable, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.compile.acting import Local
 from gatewrit.compile.rails import carved
@@ -85,7 +85,7 @@ def _offline(settings: Settings, question: Question) -> Answer:
         counts = memory.load_ledger(settings.state).totals
         installed = memory.load_record(settings.state).installed
     except (OSError, ValueError) as error:
-        raise Quit(f"the state in {settings.state} can't be read: {error}") from None
+        raise unreadable(f"the state in {settings.state} can't be read, so nothing can be answered", error) from None
     local = Local((settings.gateway.name, *settings.gateway.tags), suspended)
     facts = Facts(settings.gateway.name, policies, local, settings.hooks, counts, installed, None, around)
     return judge(Index(policies), facts, question, now)

@@ -9,7 +9,7 @@ import click
 
 from gatewrit import log
 from gatewrit.api import client
-from gatewrit.cli import owner
+from gatewrit.cli import completion, owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
@@ -34,7 +34,7 @@ _all = click.option("--all", "everything", is_flag=True, help="Every policy that
 
 
 @verb("gatewrit suspend bes-shutdown --until 2h --reason 'emergency calls fail, ticket 4711'")
-@click.argument("policy", required=False)
+@click.argument("policy", required=False, shell_complete=completion.policies)
 @_all
 @click.option(
     "--until", required=True, metavar="TIME", help="When it is enforced again: an instant, or as 2h, 3d, 1h30m."
@@ -50,7 +50,7 @@ def suspend(settings: Settings, policy: str | None, **given: Any) -> int:
 
 
 @verb("gatewrit resume bes-shutdown")
-@click.argument("policy", required=False)
+@click.argument("policy", required=False, shell_complete=completion.policies)
 @_all
 @click.option("--reason", default="", metavar="TEXT", help="Why: one line, kept.")
 def resume(settings: Settings, policy: str | None, **given: Any) -> int:
@@ -60,7 +60,7 @@ def resume(settings: Settings, policy: str | None, **given: Any) -> int:
 
 
 @verb("gatewrit release bes-shutdown --reason 'new address plan, ticket 4711'")
-@click.argument("policy")
+@click.argument("policy", shell_complete=completion.policies)
 @_reason
 def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> int:
     """Let a change of services and lists take effect that was held because it is large.
@@ -71,7 +71,7 @@ def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> i
 
 
 @verb("gatewrit forget bes-shutdown --reason 'order withdrawn, ticket 4711'")
-@click.argument("policy")
+@click.argument("policy", shell_complete=completion.policies)
 @_reason
 def forget(settings: Settings, policy: str, *, reason: str, as_json: bool) -> int:
     """Lift a policy whose file is gone, and forget it with its counts and kept texts."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatewrit.cli import completion, waiting
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, verb
 from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.reader import Filter, Reader
@@ -27,7 +28,7 @@ _FILES = 3
 
 @verb("gatewrit log --policy bes-shutdown --since 7d; gatewrit log verify")
 @click.argument("what", required=False, type=click.Choice(["verify"]), metavar="[verify]")
-@click.option("--policy", metavar="POLICY", help="Only what is about this policy.")
+@click.option("--policy", metavar="POLICY", help="Only what is about this policy.", shell_complete=completion.policies)
 @click.option("--kind", metavar="KIND", help="Only rows of this kind, e.g. accepted, refused, enforced, lifted.")
 @click.option("--since", metavar=_TIME, help="From then on: an instant as policies write it, or 90m, 12h, 7d ago.")
 @click.option("--until", metavar=_TIME, help="Before then.")
@@ -58,7 +59,8 @@ def log_(settings: Settings, *, what: str | None, head: str | None, as_json: boo
 
 
 def _verify(settings: Settings, head: str | None, *, as_json: bool) -> int:
-    verdict = verify(path_in(settings.state), head)
+    with waiting.working("going through the journal"):
+        verdict = verify(path_in(settings.state), head)
     if as_json:
         flaws = [{"seq": flaw.seq, "message": flaw.message} for flaw in verdict.flaws]
         last = {"seq": verdict.head.seq, "digest": verdict.head.digest}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatewrit.api import client
-from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, verb
+from gatewrit.cli import waiting
+from gatewrit.cli.app import FAILED, FINE, Quit, print_json, run, unreadable, verb
 from gatewrit.cli.service import nat64, rails
 from gatewrit.cli.taken import book, taken_in
 from gatewrit.compile.surroundings import Surroundings
@@ -45,7 +46,8 @@ def verify(settings: Settings, *, as_json: bool) -> int:
     daemon goes by, or else those in the policies directory. What is missing and what is too much is told by policy.
     Exits with 1 if there is anything.
     """
-    proof, policies = run(_verify(settings))
+    with waiting.working("proving what the kernel does"):
+        proof, policies = run(_verify(settings))
     if as_json:
         print_json(
             {
@@ -97,7 +99,10 @@ async def _prove(settings: Settings, kept: Mapping[str, Kept], *, served: bool) 
 def _kept(settings: Settings) -> dict[str, Kept]:
     kept, damaged = Store(settings.state).load()
     if damaged:
-        raise Quit(f"what counts can't be read, so nothing can be proved: {damaged[0]}")
+        raise Quit(
+            f"what counts can't be read, so nothing can be proved: {damaged[0]}; `gatewrit reload` has it written anew "
+            "from the policy files"
+        )
     return kept
 
 
@@ -118,7 +123,7 @@ def _rolled_back(settings: Settings) -> bool:
     try:
         return undo.load(settings.state).rolled_back is not None
     except (OSError, ValueError) as error:
-        raise Quit(f"whether the policy files count can't be read, so nothing can be proved: {error}") from None
+        raise unreadable("whether the policy files count can't be read, so nothing can be proved", error) from None
 
 
 def _names(settings: Settings) -> tuple[str, ...]:
@@ -129,7 +134,7 @@ def _ledger(settings: Settings) -> dict[str, tuple[str, ...]]:
     try:
         return memory.load_ledger(settings.state).members
     except (OSError, ValueError) as error:
-        raise Quit(f"whom the counters count for can't be read, so nothing can be proved: {error}") from None
+        raise unreadable("whom the counters count for can't be read, so nothing can be proved", error) from None
 
 
 def _json(difference: Difference) -> dict[str, object]:

@@ -11,7 +11,7 @@ import click
 from gatewrit import log
 from gatewrit.api import client
 from gatewrit.cli import owner
-from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
+from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, unreadable, verb
 from gatewrit.cli.desk import done_json
 from gatewrit.cli.service import config
 from gatewrit.engine import undo
@@ -35,7 +35,7 @@ _REFUSALS = {"nothing_waits", "unknown_generation", "not_as_signed"}
 _ATTEMPTS, _PAUSE = 20, 0.5
 
 
-@verb("gatewrit apply --confirm-within 5m && gatewrit verify && gatewrit confirm")
+@verb("gatewrit verify && gatewrit confirm")
 def confirm(settings: Settings, *, as_json: bool) -> int:
     """Have a change stay that was applied with --confirm-within."""
     owner.stand_in(settings)
@@ -61,7 +61,7 @@ def rollback(
         return code
     if listing:
         if generation is not None:
-            raise click.UsageError("--list shows all generations")
+            raise click.UsageError("--list shows all generations; leave the number out")
         return _list(settings, as_json=as_json)
     return _tell(settings, Taking("rollback", *account(), generation), as_json=as_json)
 
@@ -142,7 +142,7 @@ def _waiting(settings: Settings) -> Unconfirmed | None:
     try:
         return undo.load(settings.state).unconfirmed
     except (OSError, ValueError) as error:
-        raise Quit(f"whether a change waits can't be read: {error}") from None
+        raise unreadable("whether a change waits can't be read, so it isn't taken back", error) from None
 
 
 async def _take_back(settings: Settings, token: str) -> int:

@@ -31,7 +31,10 @@ def book(settings: Settings) -> Book:
     try:
         return byhand.load(settings.state)
     except (OSError, ValueError) as error:
-        click.echo(f"gatewrit: {settings.state / 'byhand.json'}: {error}", err=True)
+        where = settings.state / "byhand.json"
+        click.echo(
+            f"gatewrit: {where}: {error}; this is told as if nobody had suspended or released anything", err=True
+        )
         return Book()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import contextmanager
+from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +16,7 @@ from gatewrit.api.client import ControlError
 from gatewrit.api.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
     from rich.progress import TaskID
 
@@ -41,15 +43,38 @@ async def shown(work: Coroutine[Any, Any, T], ask: Ask) -> T:
         task.cancel()
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say to a person what is being worked on in here, once it takes long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = Event()
+    telling = Thread(target=_tell, args=(what, done), daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        done.set()
+        telling.join()
+
+
+def _tell(what: str, done: Event) -> None:
+    if done.wait(_SILENT):
+        return
+    with _line() as line:
+        line.add_task(what, total=None, steps="")
+        while not done.wait(_BETWEEN):
+            line.refresh()
+
+
 async def _done(task: asyncio.Future[T], seconds: float) -> bool:
     return bool((await asyncio.wait({task}, timeout=seconds))[0])
 
 
 async def _show(task: asyncio.Future[T], ask: Ask) -> None:
     """Keep one line up to date; it vanishes at the end, for the outcome says all."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[steps]}"))
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, auto_refresh=False) as line:
+    with _line() as line:
         row = line.add_task("waiting for the daemon", total=None, steps="")
         while True:
             began = monotonic()
@@ -63,6 +88,12 @@ async def _show(task: asyncio.Future[T], ask: Ask) -> None:
             line.refresh()
             if await _done(task, max(_BETWEEN, (monotonic() - began) * _RARELY)):
                 return
+
+
+def _line() -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[steps]}"))
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, auto_refresh=False)
 
 
 def _update(line: Progress, row: TaskID, found: Mapping[str, Any]) -> None:

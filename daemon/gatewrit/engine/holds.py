@@ -77,11 +77,11 @@ def hold_back(
         recall = Recall()
         recall.begin(rules.rails)
     changes = {
-        name: _Change(_keeping(kept, before[name]), kept, recall)
+        name: _Change(keeping(kept, before[name]), kept, recall)
         for name, kept in intake.kept.items()
-        if name in intake.policies and name in before and _changed(kept, before[name])
+        if name in intake.policies and name in before and changed(kept, before[name])
     }
-    acts = _acts_in(rules.local, now)
+    acts = acts_in(rules.local, now)
     digests = {name: content(intake.kept[name]) for name in changes}
     judged = {name for name in changes if acts(intake.policies[name]) and rules.released.get(name) != digests[name]}
     waiting = {name for name in judged if rules.held.get(name) == digests[name]}
@@ -131,13 +131,14 @@ class _Change:
         return {family: measure(family, [self.old], [self.new], self.region(family)) for family in FAMILIES}
 
 
-def _changed(kept: Kept, before: Kept) -> tuple[str, ...]:
+def changed(kept: Kept, before: Kept) -> tuple[str, ...]:
     """Name the blocked services that say something else than before."""
     named = [name for name in kept.document.block.services if name in kept.services and name in before.services]
     return tuple(name for name in named if before.services[name].service.digest != kept.services[name].service.digest)
 
 
-def _keeping(kept: Kept, before: Kept) -> Kept:
+def keeping(kept: Kept, before: Kept) -> Kept:
+    """Give a revision with the content of before."""
     return Kept(kept.document, {name: before.services.get(name, each) for name, each in kept.services.items()})
 
 
@@ -150,7 +151,8 @@ def _stay(change: _Change, before: Kept, recall: Recall) -> tuple[Policy, Kept, 
     return recall.joined(before), before, verdict.against
 
 
-def _acts_in(local: Local, now: int) -> Callable[[Policy], bool]:
+def acts_in(local: Local, now: int) -> Callable[[Policy], bool]:
+    """Give what says whether a policy counts for the share: in force here, and not only observing."""
     names = Local(local.names)
 
     def acts(policy: Policy) -> bool:
@@ -191,7 +193,7 @@ def _part(delta: Delta, kind: str) -> int:
 def _held(name: str, digest: str, change: _Change, before: Kept) -> Held:
     added = sum(delta.added for delta in change.figures.values())
     lifted = sum(delta.lifted for delta in change.figures.values())
-    return Held(name, digest, _changed(change.kept_after, before), added, lifted)
+    return Held(name, digest, changed(change.kept_after, before), added, lifted)
 
 
 def _fault(policy: Policy, figures: Mapping[Family, Delta], told: str) -> Fault:

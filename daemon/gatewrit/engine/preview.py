@@ -12,6 +12,7 @@ from gatewrit.compile.named import policy_spans
 from gatewrit.compile.segments import segment
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.compile.surroundings import ALONE
+from gatewrit.engine import amendment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,10 @@ Change = Literal["start", "end", "amend"]
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """What becomes of one policy's rules; segments and distinct addresses are of both families together."""
+    """What becomes of one policy's rules; segments and distinct addresses are of both families together.
+
+    `notes` are sentences for people: from when until when, and what else an amendment changes.
+    """
 
     id: str
     change: Change
@@ -32,20 +36,39 @@ class PolicyChange:
     segments_lifted: int
     addresses_added: int
     addresses_lifted: int
+    notes: tuple[str, ...] = ()
 
 
 def preview(before: Mapping[str, Policy], after: Mapping[str, Policy], now: int) -> tuple[PolicyChange, ...]:
-    """Compare what is rendered of the policies in `before` with what would be of those in `after`."""
+    """Compare what is rendered of the policies in `before` with what would be of those in `after`.
+
+    An order in force that is postponed counts as lifted as a whole, one that is brought forward as added, though their
+    addresses stay in the kernel's sets behind another guard.
+    """
     old = {name: policy for name, policy in before.items() if pending(policy, now)}
     new = {name: policy for name, policy in after.items() if pending(policy, now)}
-    changes = []
-    for name in sorted({*old, *new}):
-        kind: Change = "amend" if name in old and name in new else "start" if name in new else "end"
-        added_segments, added = _gained(old.get(name), new.get(name))
-        lifted_segments, lifted = _gained(new.get(name), old.get(name))
-        if kind != "amend" or added or lifted or _rules(old[name]) != _rules(new[name]):
-            changes.append(PolicyChange(name, kind, added_segments, lifted_segments, added, lifted))
-    return tuple(changes)
+    found = (_change(name, old.get(name), new.get(name), after.get(name), now) for name in sorted({*old, *new}))
+    return tuple(change for change in found if change is not None)
+
+
+def _change(name: str, old: Policy | None, new: Policy | None, now_is: Policy | None, now: int) -> PolicyChange | None:
+    """Give what becomes of one policy, None if nothing does; `now_is` is what its file says, rendered or not."""
+    if old is None or new is None:
+        kind: Change = "start" if old is None else "end"
+        notes = amendment.ended(now_is, now) if new is None else amendment.started(new, now)
+        return PolicyChange(name, kind, *_figures(old, new), notes)
+    before, after = (amendment.in_force(each, now) for each in (old, new))
+    forward, postponed = after and not before, before and not after
+    added, lifted = _gained(None if forward else old, new), _gained(None if postponed else new, old)
+    notes = amendment.amended(old, new, now)
+    if not (any(added) or any(lifted) or notes or _rules(old) != _rules(new)):
+        return None
+    return PolicyChange(name, "amend", added[0], lifted[0], added[1], lifted[1], notes)
+
+
+def _figures(old: Policy | None, new: Policy | None) -> tuple[int, int, int, int]:
+    added, lifted = _gained(old, new), _gained(new, old)
+    return added[0], lifted[0], added[1], lifted[1]
 
 
 def _rules(policy: Policy) -> object:

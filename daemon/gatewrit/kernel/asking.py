@@ -62,24 +62,31 @@ class Asking:
             self._socket.close()
             self._socket = None
 
-    def ask(self, message: Message, *, dump: bool = True, family: int = messages.NFPROTO_INET) -> tuple[bytes, ...]:
+    def ask(
+        self,
+        message: Message,
+        *,
+        dump: bool = True,
+        subsystem: int = messages.SUBSYSTEM,
+        family: int = messages.NFPROTO_INET,
+    ) -> tuple[bytes, ...]:
         """Give the answer's messages from behind struct nfgenmsg; blocks.
 
-        EINTR: the ruleset changed during the dump.
+        EINTR: the ruleset changed during the dump. `subsystem` is nfnetlink's, nftables if nothing else is said.
         """
         with self._one_at_a_time:
             try:
-                return self._ask(message, family, dump=dump)
+                return self._ask(message, dump, subsystem, family)
             except OSError:
                 self._close()
                 raise
 
-    def _ask(self, message: Message, family: int, *, dump: bool) -> tuple[bytes, ...]:
+    def _ask(self, message: Message, dump: bool, subsystem: int, family: int) -> tuple[bytes, ...]:  # noqa: FBT001
         if self._socket is None:
             raise _error(errno.ENOTCONN)
         self._sequence += 1
         body = wire.NFGENMSG.pack(family, 0, 0) + message.payload
-        kind, flags = messages.SUBSYSTEM << 8 | message.kind, _REQUEST | (_DUMP if dump else 0)
+        kind, flags = subsystem << 8 | message.kind, _REQUEST | (_DUMP if dump else 0)
         head = wire.NLMSGHDR.pack(wire.NLMSGHDR.size + len(body), kind, flags, self._sequence, 0)
         self._socket.send(head + body + bytes(-len(body) % 4))
         found: list[bytes] = []

@@ -12,13 +12,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel import text
-from gatewrit.kernel.ruleset import TABLE, TABLE_COMMENT, Chain, Counter, Hook, Rule, Set, SetSpec
+from gatewrit.kernel.ruleset import TABLE, TABLE_COMMENT, Chain, Counter, Hook, Rule, Set, SetSpec, lower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gatewrit.kernel.elements import Elements
     from gatewrit.kernel.expressions import Expression
+    from gatewrit.kernel.ruleset import Ruleset
 
 #: How many commands are shown of a transaction where not all of it can be, and how many characters of each.
 _EXCERPT, _EXCERPT_LENGTH = 3, 200
@@ -283,6 +284,17 @@ def _parts(operation: Operation, room: int) -> Iterator[tuple[Operation, int]]:
 def removal(actual: Actual) -> Transaction:
     """Give what takes the table away; empty if there is none."""
     return Transaction(() if actual.handle is None else (DeleteTable(),))
+
+
+def foreseen(desired: Ruleset) -> Actual:
+    """Give what would be read back once a ruleset is in force, as far as packets meet it: no handles, no counts."""
+    chains = {
+        name: ActualChain(
+            name, tuple(ActualRule(0, lower(rule), rule.comment) for rule in chain.rules), chain.hook, chain.comment
+        )
+        for name, chain in desired.chains.items()
+    }
+    return Actual(0, 0, chains, desired.sets)
 
 
 def _shorten(operation: Operation) -> Operation:

@@ -122,10 +122,7 @@ class Program:
 
 def read(actual: Actual, family: Family) -> Program:
     """Read all chains and sets as packets of one family meet them."""
-    chains = {
-        name: tuple(tuple(_Reader(actual, family).read(rule)) for rule in chain.rules)
-        for name, chain in actual.chains.items()
-    }
+    chains = read_chains(actual, family)
     layers = {
         asking: Layer.of_set(actual.sets[asking[1]].elements, asking[2])
         for asking in dict.fromkeys(
@@ -137,6 +134,14 @@ def read(actual: Actual, family: Family) -> Program:
         )
     }
     return Program(chains, actual.sets, layers)
+
+
+def read_chains(actual: Actual, family: Family) -> dict[str, tuple[tuple[Step, ...], ...]]:
+    """Read the rules of all chains, without a look at what their sets hold."""
+    return {
+        name: tuple(tuple(_Reader(actual, family).read(rule)) for rule in chain.rules)
+        for name, chain in actual.chains.items()
+    }
 
 
 class _Reader:
