@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -65,6 +66,10 @@ async def get(base: str, path: str, token: str | None = None, **headers: str) ->
         return response.status, response.headers, await response.read()
 
 
+def basic(*parts: str) -> str:
+    return "Basic " + base64.b64encode("".join(parts).encode()).decode()
+
+
 PATHS = {
     "/": Role.DETAIL,
     "/v1/policies": Role.DETAIL,
@@ -90,7 +95,8 @@ async def test_each_role_sees_what_it_may(*, beyond: bool) -> None:
                 assert bare == 200, path
             else:
                 assert bare == 401, path
-                assert headers["WWW-Authenticate"] == 'Bearer realm="gatewrit"'
+                assert headers.getall("WWW-Authenticate")[0] == 'Bearer realm="gatewrit"'
+                assert len(headers.getall("WWW-Authenticate")) == (2 if path == "/" else 1)
                 assert headers["Content-Type"] == "application/problem+json"
                 assert json.loads(body)["code"] == "token"
             assert (await get(base, path, DETAIL_TOKEN))[0] == found, path
@@ -109,6 +115,17 @@ def test_every_route_says_what_it_needs() -> None:
     assert routes == set(NEEDS)
 
 
+async def test_a_person_with_a_browser_gives_the_token_as_a_password() -> None:
+    async with serving(Access(Keys(TOKENS, CONTEXT)), beyond=True) as base:
+        for path in ("/", "/lookup?q=192.0.2.9", "/orders/bes-shutdown"):
+            asked = (await get(base, path))[1].getall("WWW-Authenticate")
+            assert [each.partition(" ")[0] for each in asked] == ["Bearer", "Basic"], path
+        for path in ("/", "/v1/status", "/v1/policies"):
+            assert (await get(base, path, Authorization=basic("noc:", DETAIL_TOKEN, "")))[0] == 200, path
+        assert (await get(base, "/", Authorization=basic("noc:", STATUS_TOKEN, "")))[0] == 403
+        assert (await get(base, "/", Authorization=basic("noc:", "nonsense", "")))[0] == 401
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -116,6 +133,12 @@ def test_every_route_says_what_it_needs() -> None:
         "Bearer",
         "bearer ",
         f"Basic {DETAIL_TOKEN}",
+        basic("", DETAIL_TOKEN, ""),
+        basic("noc:", DETAIL_TOKEN, "a"),
+        basic(f"{DETAIL_TOKEN}:", "", ""),
+        basic("noc:", "é", ""),
+        "Basic /w==",
+        "Basic =",
         DETAIL_TOKEN,
         f"Bearer {DETAIL_TOKEN} {DETAIL_TOKEN}",
         f"Bearer {DETAIL_TOKEN[:-1]}",
@@ -124,7 +147,7 @@ def test_every_route_says_what_it_needs() -> None:
         "Bearer é",
     ],
     # The tokens are others each time, and tests have the same names in all processes.
-    ids=range(10),
+    ids=range(16),
 )
 async def test_what_is_no_token(given: str) -> None:
     async with serving(Access(Keys(TOKENS)), beyond=False) as base:

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from dataclasses import dataclass, replace
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 _REALM = 'Bearer realm="gatewrit"'
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *", re.ASCII)
+#: A browser can't be told to send a token, but asks a person for a name and a password (RFC 7617), and then sends them
+#: with all that the page asks for: the password is the token, the name may be any.
+_BASIC = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]{1,1024}=*) *", re.ASCII)
+_BASIC_REALM = 'Basic realm="gatewrit: any name; the token as password", charset="UTF-8"'
+_PAGES = frozenset({"/", "/orders/{id}", "/lookup"})
 
 #: What each route needs. The page and the policies show what orders say in their own words (title, text, labels),
 #: in which lists of blocked addresses may stand; the rest shows counts, codes, and answers about one address.
@@ -81,6 +88,8 @@ class Access:
         if need is not None:
             role = self._role(request)
             if isinstance(role, web.Response):
+                if resource is not None and resource.canonical in _PAGES and role.status == 401:
+                    role.headers.add(hdrs.WWW_AUTHENTICATE, _BASIC_REALM)
                 return role
             if need is Role.DETAIL and role is Role.STATUS:
                 detail = "This needs a token with the role detail; yours has the role status."
@@ -100,12 +109,27 @@ class Access:
         given = request.headers.getall(hdrs.AUTHORIZATION, [])
         if not given:
             return _refusal(401, "token", "This needs a token: Authorization: Bearer TOKEN.", _REALM)
-        match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-        token = tokens.find(self.keys.tokens or (), match[1]) if match else None
+        said = _said(given[0]) if len(given) == 1 else None
+        token = tokens.find(self.keys.tokens or (), said) if said else None
         if token is None:
             detail = "No such token is known here; it may have been withdrawn."
             return _refusal(401, "token", detail, f'{_REALM}, error="invalid_token"')
         return token.role
+
+
+def _said(authorization: str) -> str | None:
+    """Return the token that a header holds, by whichever scheme; None if it holds none."""
+    if match := _BEARER.fullmatch(authorization):
+        return match[1]
+    match = _BASIC.fullmatch(authorization)
+    try:
+        name, colon, password = (
+            base64.b64decode(match[1], validate=True).decode().partition(":") if match else ("",) * 3
+        )
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    del name
+    return password if colon and password.isascii() else None
 
 
 def connection_of(request: web.Request) -> wire.Connection:
