@@ -55,6 +55,8 @@ LOADED = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enab
         ({"LoadState": "not-found"}, LOADED, [("warning", "unit_missing")]),
         ({**LOADED, "UnitFileState": "disabled"}, LOADED, [("warning", "unit_disabled"), ("ok", "units")]),
         ({**LOADED, "NeedDaemonReload": "yes"}, LOADED, [("warning", "unit_changed"), ("ok", "units")]),
+        ({**LOADED, "ActiveState": "failed"}, LOADED, [("error", "unit_failing"), ("ok", "units")]),
+        ({**LOADED, "SubState": "auto-restart"}, LOADED, [("error", "unit_failing"), ("ok", "units")]),
         ({**LOADED, "After": "local-fs.target"}, LOADED, [("error", "unit_order")]),
         ({**LOADED, "After": ""}, {**LOADED, "UnitFileState": "disabled"}, [("ok", "units")]),
         ({**LOADED, "After": ""}, {"LoadState": "not-found"}, [("ok", "units")]),

@@ -31,7 +31,7 @@ _PATIENCE = 10.0
 _SYSUSERS = "Install systemd/sysusers.conf and run systemd-sysusers"
 _UNIT = "gatewrit.service"
 _FIREWALL = "nftables.service"
-_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "After", "NeedDaemonReload")
+_PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "After", "NeedDaemonReload")
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -181,6 +181,14 @@ def units(show: Show) -> Iterator[Finding]:
     if ours.get("NeedDaemonReload") == "yes":
         message = f"{_UNIT} was changed on the disk, and systemd goes by what it had read before"
         yield Finding("warning", "unit_changed", message, "systemctl daemon-reload && systemctl restart gatewrit")
+    if ours.get("ActiveState") == "failed" or ours.get("SubState") == "auto-restart":
+        yield Finding(
+            "error",
+            "unit_failing",
+            f"systemd starts {_UNIT} and it ends again ({ours.get('Result')}): what is in the kernel stays, and nothing "
+            "is followed",
+            "journalctl -u gatewrit says why; then: systemctl restart gatewrit",
+        )
     flusher = show(_FIREWALL)
     enabled = flusher.get("LoadState") == "loaded" and str(flusher.get("UnitFileState")).startswith("enabled")
     if enabled and _FIREWALL not in ours.get("After", "").split():
