@@ -15,6 +15,7 @@ from pyroute2 import IPRoute
 from gatewrit.kernel import trial
 from gatewrit.kernel.beside import read_tables
 from gatewrit.kernel.ruleset import IP_DADDR, Chain, Hook, InSet, Rule, Ruleset
+from lab import Namespace
 from lab.namespace import sysctl
 from support import gateway as support
 from support.terminal import on_a_terminal
@@ -166,7 +167,7 @@ def test_settings_that_cannot_be_used_keep_nobody_from_the_rest(gateway: Gateway
         ("state_damaged", lambda gateway: (gateway.state / "byhand.json").write_text("{")),
         ("state_damaged", lambda gateway: next((gateway.state / "policies").glob("*.json")).write_text("[]")),
         ("journal_broken", lambda gateway: rewrite(gateway.state / "journal.db")),
-        ("journal_damaged", lambda gateway: (gateway.state / "journal.db").write_bytes(b"no journal" * 1000)),
+        ("journal_damaged", lambda gateway: scribble(gateway.state)),
         ("writable_by_others", lambda gateway: gateway.policies.chmod(0o777)),
         ("writable_by_others", lambda gateway: gateway.state.chmod(0o770)),
         ("writable_by_others", lambda gateway: gateway.config.chmod(0o666)),
@@ -182,7 +183,7 @@ def test_what_lies_on_the_disk(gateway: Gateway, code: str, damage: Callable[[Ga
     assert gateway.cli("apply").returncode == 0
     damage(gateway)
     ended, found = examined(gateway)
-    assert (ended, severity(found, code)) == (1, "error"), found
+    assert (ended, severity(found, code)) == (1, "error"), [each["message"] for each in found.values()]
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIDhNUjIf2Vyq+NJMPs3LMJ4qPzY6GmhqfpYNpkGuB3v alice"
@@ -192,6 +193,13 @@ def rewrite(journal: Path) -> None:
     with sqlite3.connect(journal) as connection:
         connection.execute("UPDATE rows SET data = replace(data, 'alpha', 'omega') WHERE seq = 2")
     connection.close()
+
+
+def scribble(state: Path) -> None:
+    for path in state.glob("journal.db*"):
+        # What isn't in the file itself yet would make it whole again.
+        path.unlink()
+    (state / "journal.db").write_bytes(b"no journal" * 1000)
 
 
 def later(clock: Path) -> None:
@@ -213,6 +221,15 @@ def _without_rights(words: list[str]) -> tuple[int, str, str]:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()) == 0
     return support._in_place(words)
+
+
+@pytest.mark.usefixtures("_nftables")
+def test_in_a_user_namespace_the_send_buffer_has_an_end(tmp_path: Path) -> None:
+    with Namespace(rootless=True) as space, support.gateway_in(space, tmp_path) as gateway:
+        code, found = examined(gateway)
+    # As in many containers; all else is as for root.
+    assert (code, severity(found, "capability"), severity(found, "kernel_fit")) == (0, "ok", "ok")
+    assert re.search(r"may have \d+ bytes here, some \d+000 addresses", found["send_buffer"]["message"])
 
 
 def test_a_kernel_that_refuses_something(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from pyroute2 import IPRoute
 
 from gatewrit.settings import load_settings
 from support.terminal import on_a_terminal
@@ -31,7 +32,12 @@ def bare(gateway: Gateway) -> Gateway:
 
 
 def test_init_asks_on_a_terminal_and_asks_again(bare: Gateway) -> None:
-    bare.space.check(["ip", "addr", "add", "198.51.100.7/24", "dev", "lo"])
+
+    def address() -> None:
+        with IPRoute() as netlink:
+            netlink.addr("add", index=1, address="198.51.100.7", prefixlen=24)
+
+    bare.space.run(address)
     code, seen = on_a_terminal(
         bare.space,
         ["init", "--config", str(bare.config)],

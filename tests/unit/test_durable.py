@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,18 @@ def test_what_nobody_wrote_is_damage(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.json").write_bytes(damage)
     with pytest.raises(ValueError, match=r"."):
         durable.read_json(tmp_path / "a.json")
+
+
+def test_everybody_may_read_what_is_made_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        durable.make_folder(tmp_path / "above/made")
+        durable.make_folder(tmp_path / "above/made")
+        durable.create(tmp_path / "above/made/file", b"")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in sorted(tmp_path.rglob("*"))]
+    assert modes == [0o755, 0o755, 0o644]
 
 
 def test_what_is_created_takes_nobodys_place(tmp_path: Path) -> None:

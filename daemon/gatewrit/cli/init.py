@@ -173,13 +173,13 @@ def _write(path: Path, texts: Mapping[Path, str]) -> Settings:
     """Write everything, the settings last: with them there, all is. Gives them as every verb will read them."""
     try:
         for folder in dict.fromkeys(each.parent for each in (*texts, path)):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            durable.make_folder(folder)
         for each, text in reversed(list(texts.items())):
             if each == path or not os.path.lexists(each):
                 durable.create(each, text.encode())
         settings = load_settings(path, {})
         for folder in (settings.policies, settings.policies / "services"):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            durable.make_folder(folder)
     except FileExistsError:
         raise Quit(f"{path} is there by now, and stays as it is", REFUSED) from None
     except OSError as error:

@@ -175,7 +175,7 @@ def _write(texts: Mapping[Path, str]) -> None:
             raise Quit(f"{path} is there already, and stays as it is", REFUSED)
     for path, text in texts.items():
         try:
-            path.parent.mkdir(mode=0o755, exist_ok=True)
+            durable.make_folder(path.parent)
             durable.create(path, text.encode())
         except FileExistsError:
             raise Quit(f"{path} is there by now, and stays as it is", REFUSED) from None

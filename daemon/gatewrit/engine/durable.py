@@ -60,6 +60,17 @@ def create(path: Path, content: bytes, mode: int = 0o644) -> None:
     _sync_folder(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, that everybody may read, whatever the umask; fine if it is there.
+
+    Raises `OSError`.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o755)
+        path.chmod(0o755)
+
+
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Write many files, each as `write` would, and wait for the disk once.
 

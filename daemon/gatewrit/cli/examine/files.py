@@ -57,7 +57,7 @@ def _each(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 def _protected(settings: Settings) -> Iterator[Finding]:
     if settings.protected:
-        yield Finding("ok", "protected", f"{len(settings.protected)} entries are protected from every order")
+        yield Finding("ok", "protected", f"entries protected from every order: {len(settings.protected)}")
         return
     yield Finding(
         "warning",

@@ -31,7 +31,9 @@ _PATIENCE = 10.0
 _SYSUSERS = "Install systemd/sysusers.conf and run systemd-sysusers"
 _UNIT = "gatewrit.service"
 _FIREWALL = "nftables.service"
-_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "After", "NeedDaemonReload")
+_PROPERTIES = (
+    "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "UnitFileState", "After", "NeedDaemonReload",
+)  # fmt: skip
 
 
 def examine(subject: Subject) -> Iterator[Finding]:
@@ -181,6 +183,7 @@ def units(show: Show) -> Iterator[Finding]:
     if ours.get("NeedDaemonReload") == "yes":
         message = f"{_UNIT} was changed on the disk, and systemd goes by what it had read before"
         yield Finding("warning", "unit_changed", message, "systemctl daemon-reload && systemctl restart gatewrit")
+    yield from _failing(ours)
     flusher = show(_FIREWALL)
     enabled = flusher.get("LoadState") == "loaded" and str(flusher.get("UnitFileState")).startswith("enabled")
     if enabled and _FIREWALL not in ours.get("After", "").split():
@@ -188,10 +191,23 @@ def units(show: Show) -> Iterator[Finding]:
             "error",
             "unit_order",
             f"{_FIREWALL} is enabled, and {_UNIT} isn't ordered after it: at a boot it may flush what was just loaded",
-            f"Add After={_FIREWALL} to {_UNIT}, as in the unit that comes with gatewrit; systemctl daemon-reload",
+            f"Add After={_FIREWALL} to {_UNIT}, as in the unit that comes with gatewrit; then: systemctl daemon-reload",
         )
     else:
         yield Finding("ok", "units", f"systemd knows {_UNIT} ({ours.get('ActiveState')}), in the right order")
+
+
+def _failing(ours: Mapping[str, str]) -> Iterator[Finding]:
+    """See whether systemd starts it in vain: between two tries it is in any state but active."""
+    tried = ours.get("SubState") == "auto-restart" or ours.get("NRestarts", "0") != "0"
+    if ours.get("ActiveState") == "failed" or (tried and ours.get("ActiveState") != "active"):
+        yield Finding(
+            "error",
+            "unit_failing",
+            f"systemd starts {_UNIT}, and it ends again ({ours.get('Result')}): what is in the kernel stays, and "
+            "nothing is followed",
+            "journalctl -u gatewrit says why; then: systemctl restart gatewrit",
+        )
 
 
 def _show(unit: str) -> Mapping[str, str]:
