@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Inputs that each target is given besides its corpus: about half a second's worth.
 CHANGES = {
     "compiled": 3000,
+    "connections": 500,
     "control": 300,
     "elements": 1000,
     "feeds": 800,

@@ -15,9 +15,10 @@ from gatewrit.kernel import connections
 from gatewrit.kernel.connections import Way
 from gatewrit.kernel.transaction import foreseen
 from gatewrit.kernel.wire import WireError
+from gatewrit.policy.model import Transport
 from gatewrit.verify.traffic import Table
 from support.paper import Packet, by_policies
-from support.strategies import INSTANTS, SIZES, addresses, policy_sets
+from support.strategies import INSTANTS, SIZES, addresses, policy_sets, simple
 from support.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def way(family: Family, packets: Sequence[Packet]) -> Way:
     return Way(keys[0], keys[1], np.array(first, np.uint16), np.array(second, np.uint16))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     policy_sets(conditions=True),
     st.sampled_from(INSTANTS),
     st.sampled_from(SIZES),
     st.sampled_from(HOOKS),
-    st.sampled_from([4, 6]).flatmap(lambda family: st.lists(packet(family), min_size=1, max_size=30)),
+    st.sampled_from([4, 6]).flatmap(lambda family: st.lists(packet(family), min_size=1, max_size=12)),
 )
 def test_packets_in_bulk_fare_as_the_policies_say(
     orders: list[Policy], now: int, sizes: Sizes, hooks: tuple[HookName, ...], packets: list[Packet]
@@ -103,3 +104,13 @@ def test_what_is_no_connection_is_refused(spoil: object) -> None:
     data = Tracked("100.64.0.1", "203.0.113.9").attributes()
     with pytest.raises(WireError):
         connections.decode([data, spoil(data)], 4)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("now", "blocked"), [(999, [False, False, False]), (1000, [True, False, True])])
+def test_time_ports_and_fragments_are_told_apart(now: int, blocked: list[bool]) -> None:
+    order = simple("a", ["203.0.113.1", "203.0.113.9"], [Transport(6, 3101, 3101), Transport(17)])
+    table = Table(foreseen(compile_policies([order], now, ("forward",), -10).ruleset), 4, now)
+    destination = int(ip_address("203.0.113.1"))
+    packets = [Packet(4, 1, destination, *rest) for rest in ((6, 4000, 3101), (6, 3101, 443), (17, 3101, 9))]
+    fate = table.judge("forward", np.array([6, 6, 17], np.uint8), way(4, packets))
+    assert fate.blocked.tolist() == blocked

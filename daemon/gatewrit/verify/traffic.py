@@ -133,6 +133,8 @@ class _Run:
         on: list[Rows] = []
         back: list[Rows] = []
         for step in rule:
+            if not len(rows):
+                break
             match step:
                 case CountOn(name):
                     self.counter[rows] = self.counters.setdefault(name, len(self.counters))
@@ -146,9 +148,9 @@ class _Run:
                     self._obey(verdict, rows, depth, on, back)
                     rows = _NONE
                 case During(start, end):
-                    if (start is not None and self.now < start) or (end is not None and self.now >= end):
-                        on.append(rows)
-                        rows = _NONE
+                    now = (start is None or self.now >= start) and (end is None or self.now < end)
+                    on.append(_NONE if now else rows)
+                    rows = rows if now else _NONE
                 case Keep(dimension, mask):
                     hit = _holds(mask, self.values[dimension][rows])
                     on.append(rows[~hit])
