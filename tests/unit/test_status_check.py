@@ -111,7 +111,10 @@ def test_with_no_daemon_and_with_faulty_settings_it_is_still_one_line(tmp_path: 
     assert out.startswith("GATEWRIT CRITICAL - no daemon is running here")
     config.write_text("runtimes: /run\n")
     code, out, _ = run("--config", str(config), "--check")
-    assert (code, out.strip()) == (UNKNOWN, "GATEWRIT UNKNOWN - the settings can't be used; nothing was done")
+    assert (code, out.strip()) == (
+        UNKNOWN,
+        "GATEWRIT UNKNOWN - the settings can't be used; nothing was done. Correct what is named above",
+    )
     # Without --check the contract's codes stand.
     assert run("--config", str(config))[0] == 2
 

@@ -73,22 +73,29 @@ class Made:
     written: bool
 
 
-@verb("gatewrit import --asn 18705 --table ipasn.dat.gz --licence CC-BY-4.0 --output services/as18705.txt")
+@verb("gatewrit import drop.txt --licence CC0-1.0 --output services/drop.txt")
 @click.argument("feed", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FEED]")
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="What FEED is [cidr].")
-@click.option("--table", type=click.Path(path_type=Path), metavar="FILE", help="A BGP table: prefix, tab, AS number.")
-@click.option("--asn", "asns", multiple=True, type=click.IntRange(1, 2**32 - 1), help="Of the table: this AS's.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), metavar="KIND", help=f"{', '.join(_FORMATS)} [cidr].")
+@click.option("--table", type=click.Path(path_type=Path), metavar="FILE", help="A BGP table: prefix, tab, AS.")
+@click.option(
+    "--asn",
+    "asns",
+    multiple=True,
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="NUMBER",
+    help="Of a BGP table: this AS's.",
+)
 @click.option("--map", "maps", multiple=True, metavar="WHAT=COLUMN", help="Of CSV: prefix, or first and last; note.")
 @click.option("--where", "wheres", multiple=True, metavar="COLUMN=VALUE", help="Of CSV: only such rows.")
-@click.option("--source", metavar="TEXT", help="Where it comes from, for the head of the list [the file's name].")
-@click.option("--licence", required=True, metavar="TEXT", help="Under which terms it may be used, for the head.")
-@click.option("--allow-swing", metavar="REASON", help="Replace the list however much changes; kept in its head.")
+@click.option("--source", metavar="TEXT", help="For the list's head: whence [file's name].")
+@click.option("--licence", required=True, metavar="TEXT", help="For the list's head: its terms.")
+@click.option("--allow-swing", metavar="REASON", help="Replace the list, however much changes.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="LIST", help="The list to write.")
 def import_(settings: Settings, *, feed: Path | None, output: Path, as_json: bool, **given: Any) -> int:
-    """Make a service's list from a feed: FEED (- is standard input), or what an AS announces in a BGP table.
+    """Make a service's list from a feed, or an AS in a BGP table.
 
-    Addresses that no service has, entries wider than the limits, a feed that is cut off or empty, or one that changes
-    the list too much: nothing is written, exit 2. Gzip is unpacked.
+    FEED may be gzip, and - for standard input. Bogons, entries that are too wide, a feed that is cut off or empty, too
+    large a change: nothing is written, exit 2.
     """
     path, wanted = _wanted(feed, **given)
     data = _read(path)

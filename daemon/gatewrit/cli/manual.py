@@ -57,12 +57,25 @@ def pages() -> dict[str, str]:
     return made
 
 
+def verbs() -> Iterator[tuple[str, click.Command]]:
+    """Yield every verb by its name, those in a group by both: `new policy`."""
+    yield from _verbs(app, click.Context(app), "")
+
+
+def _verbs(group: click.Group, context: click.Context, above: str) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _verbs(command, context, f"{above}{name} ")
+        elif command is not None and not command.hidden:
+            yield f"{above}{name}", command
+
+
 # -- gatewrit(1) -------------------------------------------------------------------------------------------------------
 
 
 def _commands() -> str:
     context = click.Context(app, info_name=NAME, **app.context_settings)
-    verbs = [(name, app.get_command(context, name)) for name in app.list_commands(context)]
     lines = [
         f'.TH GATEWRIT 1 "" "gatewrit {gatewrit.__version__}" "User Commands"',
         ".SH NAME",
@@ -75,9 +88,8 @@ def _commands() -> str:
         _text(app.help or ""),
         ".SH VERBS",
     ]
-    for name, command in verbs:
-        if command is not None and not command.hidden:
-            lines += _verb(command, click.Context(command, parent=context, info_name=name))
+    for name, command in verbs():
+        lines += _verb(command, click.Context(command, parent=context, info_name=name))
     lines += [".SH EXIT STATUS", *_list(_EXITS), ".SH FILES", *_list(_FILES)]
     lines += [".SH ENVIRONMENT", *_list(_ENVIRONMENT), ".SH SEE ALSO", ".BR gatewrit.yaml (5),", ".BR nft (8)"]
     return "\n".join(lines) + "\n"

@@ -64,30 +64,40 @@ def new__token(settings: Settings, name: str, role: str, *, as_json: bool) -> in
 
 
 @verb(
-    "gatewrit new policy order-17 --authority 'The Authority' --reference 'Order 17' "
-    "--from 2027-01-01T00:00:00+05:00 --review-by 2027-03-01 --prefix 203.0.113.0/24 --port tcp/3101",
+    "gatewrit new policy order-17 --authority 'The Authority' --reference 17 --from 2027-01-01T00:00:00Z "
+    "--review-by 2027-03-01 --prefix 203.0.113.0/24 --port tcp/3101",
     under=new,
 )
 @click.argument("name")
 @click.option("--authority", required=True, help="Who gave the order.")
-@click.option("--reference", required=True, help="How the paper is called or numbered.")
+@click.option("--reference", required=True, help="What the paper is called.")
 @click.option("--issued", metavar="DATE", help="The date on the paper [today].")
-@click.option("--from", "begins", metavar="TIME", required=True, help="The first instant at which it is in force.")
-@click.option("--until", metavar="TIME", help="The first instant at which it no longer is.")
-@click.option("--review-by", metavar="DATE", help="When somebody is to look at it again; one of the two is needed.")
+@click.option("--from", "begins", metavar="TIME", required=True, help="When it comes into force.")
+@click.option("--until", metavar="TIME", help="When it ends.")
+@click.option("--review-by", metavar="DATE", help="Or when to look at it again.")
 @click.option("--title", help="One line that says what is ordered.")
+@click.option("--service", "services", multiple=True, metavar="NAME", help="A service to block, or several.")
+@click.option("--prefix", "prefixes", multiple=True, help="Its addresses: writes it, too,")
+@click.option("--port", "ports", multiple=True, help="with these ports: tcp/80, icmp, any.")
 @click.option(
-    "--service", "services", multiple=True, metavar="NAME", help="A service to block; several times for more."
+    "--action",
+    type=click.Choice(["drop", "reject", "observe"]),
+    default="reject",
+    metavar="WORD",
+    help="drop, reject or observe [reject].",
 )
-@click.option("--prefix", "prefixes", multiple=True, help="Write the one service too: its addresses, and")
-@click.option("--port", "ports", multiple=True, help="what reaches it there: tcp/80, udp/5060-5061, icmp, any.")
-@click.option("--action", type=click.Choice(["drop", "reject", "observe"]), default="reject", show_default=True)
-@click.option("--direction", type=click.Choice(["to", "from", "both"]), default="to", show_default=True)
-@click.option("--active", is_flag=True, help="In force as soon as it is read; else it is written as suspended.")
+@click.option(
+    "--direction",
+    type=click.Choice(["to", "from", "both"]),
+    default="to",
+    metavar="WORD",
+    help="to, from or both [to].",
+)
+@click.option("--active", is_flag=True, help="In force when it is read, not suspended.")
 def new__policy(settings: Settings, name: str, *, as_json: bool, **given: Any) -> int:
-    """Write a policy that passes `check`, and with --prefix and --port its service; nothing is ever overwritten.
+    """Write a policy that passes `check`; nothing is ever overwritten.
 
-    It is suspended unless --active is given: raise its revision and write `state: active` when all is as ordered.
+    It is suspended: raise its revision and write `state: active` when all is as ordered.
     """
     prefixes, ports, services, draft = _draft(name, given)
     reading = read_directory(settings.policies)
