@@ -114,6 +114,7 @@ class TakeBack:
             self.ordered = number
         else:
             await self._keep(self._undo.begun(now), now)
+            self._agenda.plan("undo", self._undo.unconfirmed.within)
 
     async def confirm(self, asked: Taking, number: int, now: int) -> str:
         """Have what counts in generation `number` stay; raises `RefusedError` if no change waits."""

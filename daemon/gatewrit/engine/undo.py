@@ -27,9 +27,9 @@ LONGEST = 86400
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """A change that is taken back at `deadline` (epoch seconds) unless it is confirmed: `base` counts then.
+    """A change that is taken back after `within` seconds unless it is confirmed: `base` counts then.
 
-    `token` tells it from other changes.
+    That is over at `deadline` at the latest (epoch seconds, rounded up). `token` tells it from other changes.
     """
 
     base: int
@@ -64,13 +64,13 @@ class Undo:
             raise RefusedError("bad_time", f"a change can wait for its confirmation from 1 s to {LONGEST // 3600} h")
         if self.unconfirmed is not None:
             base = self.unconfirmed.base
-        made = Unconfirmed(base, now + within, within, *by, secrets.token_hex(8))
+        made = Unconfirmed(base, now + within + 1, within, *by, secrets.token_hex(8))
         return replace(self, unconfirmed=made)
 
     def begun(self, now: int) -> Undo:
         """Have the time run from now on, for only now the change is in force."""
         waits = self.unconfirmed
-        return self if waits is None else replace(self, unconfirmed=replace(waits, deadline=now + waits.within))
+        return self if waits is None else replace(self, unconfirmed=replace(waits, deadline=now + waits.within + 1))
 
     def confirmed(self) -> Undo:
         """Give what stands once nothing waits any more."""
