@@ -17,6 +17,8 @@ import time
 import tomllib
 from pathlib import Path
 
+from gatewrit.cli import manual
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HOME = "usr/lib/gatewrit"
@@ -85,7 +87,7 @@ def lay_venv(stage: Path, python: str, wheels: Path | None) -> None:
 
 
 def lay_files(stage: Path, version: str) -> None:
-    """Lay units, accounts, settings and documents."""
+    """Lay units, accounts, settings, man pages, completion and documents."""
     for name in UNITS:
         text = (ROOT / "systemd" / name).read_text().replace("/opt/gatewrit", f"/{HOME}")
         put(stage / "usr/lib/systemd/system" / name, text)
@@ -100,6 +102,12 @@ def lay_files(stage: Path, version: str) -> None:
         put(documents / name, (ROOT / name).read_text())
     for each in (ROOT / "docs/schema").iterdir():
         put(documents / each.name, each.read_text())
+    for each in (ROOT / "docs").glob("*.md"):
+        put(documents / "docs" / each.name, each.read_text())
+    for name, text in manual.pages().items():
+        # Man pages are compressed, says Debian's policy (12.1); what shells read isn't.
+        lay = squeeze if name.startswith("man/") else put
+        lay(stage / "usr/share" / (f"{name}.gz" if lay is squeeze else name), text)
     shutil.copytree(ROOT / "policies", documents / "examples/policies")
     shutil.copytree(ROOT / "systemd/examples", documents / "examples/systemd")
     put(documents / "copyright", (HERE / "copyright").read_text())

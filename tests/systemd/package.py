@@ -56,6 +56,8 @@ def lintian(file: Path, report: Report) -> None:
 def installs(machine: Machine, report: Report, file: str) -> None:
     """Install, and place a policy."""
     machine.check(*_APT, "install", file)
+    for path in ("man/man1/gatewrit.1.gz", "man/man5/gatewrit.yaml.5.gz", "bash-completion/completions/gatewrit"):
+        machine.check("test", "-s", f"/usr/share/{path}")
     report.row("installed: the enforcer is", machine.shown(UNIT, "ActiveState"), "active")
     report.row("… and starts at boot", machine.shown(UNIT, "UnitFileState"), "enabled")
     report.row("nothing is enforced before there is a policy", "reject" in machine.ask("nft", "list", "ruleset"), False)
