@@ -36,7 +36,7 @@ FAST, SLOW, PORT = 50 if LONG else 20, 200, 9451
 LATE = 5.0
 #: Megabytes that a process may have more at the end than after the first minute: each of the fifty that read slowly may
 #: by then hold a large answer of its own, of 350 kB, where all began with the same.
-GROWTH = 25.0
+GROWTH = 12.0
 
 
 @dataclass(frozen=True)
