@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from gatewrit.api import http, page
+from gatewrit.api import http, shown
 from gatewrit.api.access import Access, Keys
 from gatewrit.api.wire import Limits
 from gatewrit.engine.events import Event, Topic
@@ -33,7 +33,7 @@ def serve(descriptor: int, policies: int) -> None:
     """Be the server; SIGUSR1 makes something happen."""
     views = tuple(replace(SHUTDOWN, id=f"p{number:05}") for number in range(policies))
     source = Source(replace(IN_SYNC, policies=views))
-    page.warm()
+    shown.warm()
 
     def happen() -> None:
         last = source.recent.last
