@@ -69,10 +69,19 @@ def probe(machine: Machine, octet: int, port: int = 3101) -> str:
     return machine.check("python3", "-c", PROBE, f"203.0.113.{octet}", str(port)).strip()
 
 
+def owned(machine: Machine) -> bool:
+    """Whether the kernel's table belongs to one process alone (Linux 6.9)."""
+    return "progname" in _listing(machine)
+
+
+def _listing(machine: Machine) -> str:
+    return machine.ask("nft", "-a", "-t", "list", "table", "inet", "gatewrit")
+
+
 def table(machine: Machine) -> str:
     """Give the handle of the kernel's table, which tells it from one that was made anew."""
-    lines = machine.ask("nft", "-a", "-t", "list", "table", "inet", "gatewrit").splitlines()
-    return lines[0].rpartition("# handle ")[2] if lines else "none"
+    lines = _listing(machine).splitlines()
+    return lines[0].rpartition("# handle ")[2].split()[0] if lines else "none"
 
 
 def ready(machine: Machine) -> int:
