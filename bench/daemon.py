@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bench.measure import Cgroup, Failed, Ran, memory, timed
 from gatewrit.api import client
 from lab import Lab
-from support.gateway import Gateway, clean_environment, policy, program, service, short_folder, until
+from support.gateway import clean_environment, gateway_in, policy, program, service, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +41,8 @@ class Standing:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             self.lab = stack.enter_context(Lab())
-            short = stack.enter_context(short_folder())
             self.group = stack.enter_context(Cgroup())
-            self.gateway = Gateway(self.lab.gateway, folder, short=short, limits=LIMITS)
-            stack.callback(self.gateway.close)
+            self.gateway = stack.enter_context(gateway_in(self.lab.gateway, folder, limits=LIMITS))
             self.small(STEADY)
             self.gateway.policy("small")
             self.start()

@@ -25,7 +25,7 @@ from gatewrit.kernel.plan import diff
 from gatewrit.policy.model import Transport
 from lab import Namespace
 from support.fake import FakeKernel
-from support.gateway import Gateway, policy, service, short_folder, until
+from support.gateway import Gateway, gateway_in, policy, service, until
 from support.paper import Packet, rules_met
 from support.strategies import simple
 
@@ -50,11 +50,14 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
     print(f"{asked.policies:,} policies over {asked.prefixes:,} prefixes, one order in four with an exception\n")
-    with tempfile.TemporaryDirectory() as folder, Namespace("gateway") as space, short_folder() as short:
-        gateway = Gateway(space, Path(folder), short=short, limits={"total_share": 0.1})
+    limits = {"total_share": 0.1}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Namespace("gateway") as space,
+        gateway_in(space, Path(folder), limits=limits) as gateway,
+    ):
         write(gateway, asked.policies, asked.prefixes)
         live(gateway, asked.policies)
-        gateway.close()
     print()
     traverse(asked.policies)
 

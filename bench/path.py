@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from bench.daemon import LIMITS, PATIENCE
 from bench.measure import Failed, timed
 from bench.misses import others
 from bench.packets import BARE, FLOOR, Street
-from support.gateway import Gateway, clean_environment, policy, program, service, short_folder
+from support.gateway import clean_environment, gateway_in, policy, program, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,17 +46,15 @@ class Said(NamedTuple):
 
 def gatewrit(space: Namespace, made: Made, ports: str = "any", policies: int = 1) -> None:
     """Load a list with `gatewrit apply`, as one policy or shared out among many, and leave it there."""
-    with tempfile.TemporaryDirectory() as folder, short_folder() as short:
-        gateway = Gateway(space, Path(folder), short=short, limits=LIMITS)
-        with contextlib.closing(gateway):
-            for number in range(policies):
-                name = f"order-{number:05}"
-                own = lists.Made(made.name, made.what, made.family, made.entries[number::policies])
-                own.write(gateway.services / f"{name}.txt")
-                gateway.write(f"services/{name}.yaml", service(name, (f"{name}.txt", ports)))
-                gateway.write(f"{name}.yaml", policy(name, name) + "allow_wide: to be measured\n")
-            args = [*program(), "apply", "--config", str(gateway.config)]
-            timed(space, args, limit=PATIENCE, env=clean_environment())
+    with tempfile.TemporaryDirectory() as folder, gateway_in(space, Path(folder), limits=LIMITS) as gateway:
+        for number in range(policies):
+            name = f"order-{number:05}"
+            own = lists.Made(made.name, made.what, made.family, made.entries[number::policies])
+            own.write(gateway.services / f"{name}.txt")
+            gateway.write(f"services/{name}.yaml", service(name, (f"{name}.txt", ports)))
+            gateway.write(f"{name}.yaml", policy(name, name) + "allow_wide: to be measured\n")
+        args = [*program(), "apply", "--config", str(gateway.config)]
+        timed(space, args, limit=PATIENCE, env=clean_environment())
 
 
 def nft(space: Namespace, made: Made) -> None:

@@ -86,17 +86,10 @@ def _reload_and_watch(scene: Scene, crowd: Connection) -> list[Sample]:
         elapsed = time.monotonic() - began
         if elapsed >= every * (len(samples) + 1):
             assert scene.gateway.process is not None
-            pid = scene.gateway.process.pid
-            samples.append(Sample(elapsed, _resident(pid), _resident(_server_of(pid)), reloads))
+            (server,) = scene.gateway.servers()
+            samples.append(Sample(elapsed, _resident(scene.gateway.process.pid), _resident(server), reloads))
         time.sleep(0.1)
     return samples
-
-
-def _server_of(pid: int) -> int:
-    """Give the process that speaks HTTP for a daemon."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (found,) = (int(each) for each in children if b"gatewrit.api.server" in Path(f"/proc/{each}/cmdline").read_bytes())
-    return found
 
 
 def _resident(pid: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,19 +25,13 @@ def two(gateway: Gateway) -> Gateway:
     return gateway
 
 
-def order(gateway: Gateway, *words: str) -> tuple[int, dict[str, Any]]:
-    """Run a verb with --json; its exit code, and what it printed."""
-    ended = gateway.cli(*words, "--json")
-    return ended.returncode, json.loads(ended.stdout)
-
-
 def states(gateway: Gateway) -> dict[str, str]:
     return {name: view["state"] for name, view in gateway.views().items()}
 
 
 def test_a_suspension_holds_over_revisions_and_a_restart_and_ends_early(two: Gateway) -> None:
     two.start()
-    code, told = order(two, "suspend", "alpha", "--until", "2h", "--reason", "ticket 4711")
+    code, told = two.told("suspend", "alpha", "--until", "2h", "--reason", "ticket 4711")
     assert (code, told["ok"], told["policies"]) == (0, True, ["alpha"])
     assert states(two) == {"alpha": "suspended", "bravo": "in_force"}
     problem = next(each for each in two.status()["problems"] if each["code"] == "suspended_by_hand")
@@ -59,7 +53,7 @@ def test_a_suspension_holds_over_revisions_and_a_restart_and_ends_early(two: Gat
     assert json.loads(two.cli("plan", "--json").stdout)["pending"] is False
 
     before = int(time.time())
-    code, told = order(two, "resume", "alpha")
+    code, told = two.told("resume", "alpha")
     assert (code, told["policies"]) == (0, ["alpha"])
     assert states(two) == {"alpha": "in_force", "bravo": "in_force"}
     assert "nobody's order acts yet" not in two.listing()
@@ -75,7 +69,7 @@ def test_a_suspension_holds_over_revisions_and_a_restart_and_ends_early(two: Gat
 
 def test_a_suspension_ends_by_itself(two: Gateway) -> None:
     two.start()
-    assert order(two, "suspend", "--all", "--until", "2s", "--reason", "test")[1]["policies"] == ["alpha", "bravo"]
+    assert two.told("suspend", "--all", "--until", "2s", "--reason", "test")[1]["policies"] == ["alpha", "bravo"]
     assert states(two) == {"alpha": "suspended", "bravo": "suspended"}
     until(lambda: states(two) == {"alpha": "in_force", "bravo": "in_force"})
     until(lambda: "nobody's order acts yet" not in two.listing())
@@ -88,15 +82,15 @@ def test_in_an_emergency_no_daemon_is_needed(two: Gateway) -> None:
     two.start()
     two.end(signal.SIGKILL)
     assert "nobody's order acts yet" not in two.listing()
-    code, told = order(two, "suspend", "--all", "--until", "1d", "--reason", "emergency calls fail")
+    code, told = two.told("suspend", "--all", "--until", "1d", "--reason", "emergency calls fail")
     assert (code, told["policies"]) == (0, ["alpha", "bravo"])
     assert two.listing().count("nobody's order acts yet") == 2
     two.start()
     assert states(two) == {"alpha": "suspended", "bravo": "suspended"}
     two.end()
-    assert order(two, "resume", "--all")[0] == 0
+    assert two.told("resume", "--all")[0] == 0
     assert "nobody's order acts yet" not in two.listing()
-    assert order(two, "resume", "--all")[1]["policies"] == []
+    assert two.told("resume", "--all")[1]["policies"] == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +112,7 @@ def test_what_makes_no_sense_is_refused_with_2(two: Gateway, words: list[str], c
     two.start()
     before = two.listing()
     for _ in range(2):
-        returned, told = order(two, *words)
+        returned, told = two.told(*words)
         assert (returned, told["code"]) == (2, code)
         assert not (two.state / "byhand.json").exists()
         assert two.listing() == before
@@ -152,7 +146,7 @@ def test_a_large_change_is_held_until_released(two: Gateway) -> None:
     two.service("alpha", (["203.0.1.0/26"], "tcp/3101"))  # lifts 192 of 512: below half
     assert two.reload()["faults"] == []
     two.service("bravo", (["203.0.2.0/29"], "tcp/3101"))  # lifts 248 of 320
-    code, told = order(two, "reload")
+    code, told = two.told("reload")
     assert code == 2
     assert [fault["code"] for fault in told["faults"]] == ["change_held"]
     assert two.blocks("203.0.2.0/24")
@@ -173,7 +167,7 @@ def test_a_large_change_is_held_until_released(two: Gateway) -> None:
     assert [each for each in two.problems() if each[0] == "change_held"] == [("change_held", "bravo")]
 
     # What is released is what was held; other content is judged anew.
-    code, told = order(two, "release", "bravo", "--reason", "new plan")
+    code, told = two.told("release", "bravo", "--reason", "new plan")
     assert (code, told["held"]) == (0, False)
     assert two.blocks("203.0.2.0/29")
     assert not two.blocks("203.0.2.0/24")
@@ -185,13 +179,13 @@ def test_a_large_change_is_held_until_released(two: Gateway) -> None:
 def test_a_released_change_is_just_the_one_that_was_shown(two: Gateway) -> None:
     two.start()
     two.service("bravo", (["203.0.0.0/16"], "tcp/3101"))
-    assert order(two, "reload")[0] == 2
+    assert two.told("reload")[0] == 2
     two.end()
     two.service("bravo", (["203.0.0.0/16", "198.51.100.0/24"], "tcp/3101"))
-    code, told = order(two, "release", "bravo", "--reason", "x")
+    code, told = two.told("release", "bravo", "--reason", "x")
     assert (code, told["ok"], told["held"]) == (2, True, True)
     assert two.blocks(BRAVO)
-    code, told = order(two, "release", "bravo", "--reason", "this one too")
+    code, told = two.told("release", "bravo", "--reason", "this one too")
     assert (code, told["held"]) == (0, False)
     assert two.blocks("198.51.100.0/24")
 
@@ -200,7 +194,7 @@ def test_a_raised_revision_acts_at_once_with_the_content_that_was_good(two: Gate
     two.start()
     two.service("bravo", (["198.51.0.0/16"], "tcp/3101"))
     two.policy("bravo", revision=2, action="drop")
-    assert order(two, "reload")[0] == 2
+    assert two.told("reload")[0] == 2
     view = two.views()["bravo"]
     assert (view["revision"], view["action"], view["addresses"]["ipv4"]) == (2, "drop", "256")
     assert two.blocks(BRAVO)
@@ -215,8 +209,8 @@ def test_a_policy_whose_file_is_gone_can_be_forgotten(two: Gateway) -> None:
     (two.policies / "alpha.yaml").unlink()
     two.reload()
     assert two.problems() == [("policy_missing", "alpha")]
-    assert order(two, "suspend", "alpha", "--until", "1h", "--reason", "x")[0] == 0
-    code, told = order(two, "forget", "alpha", "--reason", "withdrawn")
+    assert two.told("suspend", "alpha", "--until", "1h", "--reason", "x")[0] == 0
+    code, told = two.told("forget", "alpha", "--reason", "withdrawn")
     assert (code, told["policies"]) == (0, ["alpha"])
     assert not two.blocks(ALPHA)
     assert two.blocks(BRAVO)
@@ -233,7 +227,7 @@ def test_a_policy_whose_file_is_gone_can_be_forgotten(two: Gateway) -> None:
     (two.policies / "bravo.yaml").unlink()
     two.reload()
     two.end()
-    assert order(two, "forget", "bravo", "--reason", "withdrawn")[0] == 0
+    assert two.told("forget", "bravo", "--reason", "withdrawn")[0] == 0
     assert not two.blocks(BRAVO)
     two.policy("bravo")
     two.start()
@@ -242,26 +236,26 @@ def test_a_policy_whose_file_is_gone_can_be_forgotten(two: Gateway) -> None:
 
 def test_a_damaged_book_lifts_nothing_and_is_told_until_somebody_acts(two: Gateway) -> None:
     two.start()
-    assert order(two, "suspend", "alpha", "--until", "1h", "--reason", "x")[0] == 0
+    assert two.told("suspend", "alpha", "--until", "1h", "--reason", "x")[0] == 0
     two.end()
     (two.state / "byhand.json").write_text('{"version": 1, "suspensions": {"alpha": {"until": "soon"}}}')
     two.start()
     assert states(two) == {"alpha": "in_force", "bravo": "in_force"}
-    assert [code for code, _ in two.problems()] == ["by_hand_lost"]
+    assert two.codes() == ["by_hand_lost"]
     assert two.status()["enforcement"] == "degraded"
     two.reload()
-    assert [code for code, _ in two.problems()] == ["by_hand_lost"]
-    assert order(two, "suspend", "alpha", "--until", "1h", "--reason", "again")[0] == 0
-    assert [code for code, _ in two.problems()] == ["suspended_by_hand"]
+    assert two.codes() == ["by_hand_lost"]
+    assert two.told("suspend", "alpha", "--until", "1h", "--reason", "again")[0] == 0
+    assert two.codes() == ["suspended_by_hand"]
 
 
 def test_a_damaged_book_is_settled_by_resuming_all_also_over_a_restart(two: Gateway) -> None:
     two.state.mkdir()
     (two.state / "byhand.json").write_text("{")
     two.start()
-    assert order(two, "resume", "delta")[0] == 2
-    assert [code for code, _ in two.problems()] == ["by_hand_lost"]
-    assert order(two, "resume", "--all")[0] == 0
+    assert two.told("resume", "delta")[0] == 2
+    assert two.codes() == ["by_hand_lost"]
+    assert two.told("resume", "--all")[0] == 0
     assert two.problems() == []
     two.restart()
     assert two.problems() == []

@@ -29,13 +29,6 @@ PREFIX = "203.0.113.0/24"
 NOBODY = 65534
 
 
-def servers(gateway: Gateway) -> list[int]:
-    """Give the processes that speak HTTP for this gateway, found by the socket's path or by their parent."""
-    assert gateway.process is not None
-    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"gatewrit.api.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 def about(pid: int | str) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
@@ -45,7 +38,7 @@ def test_the_server_has_no_privilege_and_can_be_mad_or_dead(gateway: Gateway) ->
     gateway.order("alpha", PREFIX, "tcp/3101")
     gateway.start()
     assert gateway.get("/readyz")[0] == 200
-    (pid,) = servers(gateway)
+    (pid,) = gateway.servers()
     for task in Path(f"/proc/{pid}/task").iterdir():
         assert about(f"{pid}/task/{task.name}")["NoNewPrivs"] == "1"
         assert int(about(f"{pid}/task/{task.name}")["CapPrm"], 16) == 0
@@ -77,7 +70,7 @@ def test_the_server_has_no_privilege_and_can_be_mad_or_dead(gateway: Gateway) ->
     os.kill(pid, signal.SIGKILL)
     until(lambda: gateway.logged("http.server_ended"))
     assert gateway.get("/readyz")[0] == 200
-    (second,) = servers(gateway)
+    (second,) = gateway.servers()
     assert second != pid
 
     # It doesn't outlive the daemon.

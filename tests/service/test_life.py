@@ -15,7 +15,7 @@ import pytest
 
 from gatewrit.engine.generations import MOST
 from lab import Namespace
-from support.gateway import Gateway, gateway_in, short_folder, until
+from support.gateway import Gateway, gateway_in, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,8 +152,7 @@ def test_one_daemon_for_each_namespace(gateway: Gateway, beside: Gateway, tmp_pa
     same = gateway.cli("run")
     assert same.returncode == 1
     assert f"pid {process.pid}" in same.stderr
-    with short_folder() as short:
-        rival = Gateway(gateway.space, tmp_path / "rival", short=short)
+    with gateway_in(gateway.space, tmp_path / "rival") as rival:
         rival.order("bravo", PREFIX, "tcp/3101")
         for verb in ("run", "apply", "remove") * 10:
             refused = rival.cli(verb)
@@ -163,7 +162,6 @@ def test_one_daemon_for_each_namespace(gateway: Gateway, beside: Gateway, tmp_pa
         # Not even its claim survives a daemon that is killed.
         gateway.end(signal.SIGKILL)
         assert rival.cli("apply").returncode == 0
-        rival.close()
     gateway.start()
 
     # In another namespace another one lives beside it, and neither sees the other.

@@ -112,12 +112,12 @@ def test_a_table_that_was_made_open_is_told_until_it_is_made_anew(gateway: Gatew
     gateway.end()
     gateway.set()
     gateway.start()
-    able = not owned(gateway) and "table_unowned" in {code for code, _ in gateway.problems()}
+    able = not owned(gateway) and "table_unowned" in gateway.codes()
     assert gateway.status()["enforcement"] == "in_sync"
     # A drift that has it made anew has it owned as well.
     gateway.nft(TAMPERING["no table"])
     until(lambda: owned(gateway) is able and gateway.logged("drift.undone"))
-    assert "table_unowned" not in {code for code, _ in gateway.problems()}
+    assert "table_unowned" not in gateway.codes()
 
 
 def test_a_table_that_somebody_else_owns_is_told_and_taken_over_once_they_let_go(gateway: Gateway) -> None:

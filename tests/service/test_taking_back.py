@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,16 +28,6 @@ def one(gateway: Gateway) -> Gateway:
     return gateway
 
 
-def told(gateway: Gateway, *words: str) -> tuple[int, dict[str, Any]]:
-    """Run a verb with --json; its exit code, and what it printed."""
-    ended = gateway.cli(*words, "--json")
-    return ended.returncode, json.loads(ended.stdout)
-
-
-def codes(gateway: Gateway) -> list[str]:
-    return [code for code, _ in gateway.problems()]
-
-
 def equal(gateway: Gateway) -> bool:
     """Whether the kernel does exactly what counts."""
     return gateway.cli("verify").returncode == 0
@@ -53,7 +43,7 @@ def test_a_change_that_nobody_confirms_is_taken_back(one: Gateway) -> None:
     before, generation = digest(one), one.status()["ruleset"]["generation"]
     one.order("bravo", BRAVO, PORT)
     began = time.time()
-    code, said = told(one, "apply", "--confirm-within", "3s")
+    code, said = one.told("apply", "--confirm-within", "3s")
     assert (code, said["ok"]) == (0, True)
     assert f"generation {generation} is put back" in said["sentence"]
     assert one.blocks(BRAVO)
@@ -62,49 +52,49 @@ def test_a_change_that_nobody_confirms_is_taken_back(one: Gateway) -> None:
     until(lambda: not one.blocks(BRAVO), seconds=10)
     assert time.time() - began >= 3
     assert one.blocks(ALPHA)
-    until(lambda: codes(one) == ["rolled_back"])
+    until(lambda: one.codes() == ["rolled_back"])
     assert digest(one) == before
     assert one.status()["enforcement"] == "degraded"
     assert equal(one)
     # The file is still there, and isn't followed; not by a restart either.
     one.restart(signal.SIGKILL)
-    assert (codes(one), one.blocks(BRAVO)) == (["rolled_back"], False)
+    assert (one.codes(), one.blocks(BRAVO)) == (["rolled_back"], False)
     one.service("bravo", (BRAVO, "tcp/3102"))
     time.sleep(0.5)
     assert not one.blocks(BRAVO)
-    assert told(one, "apply")[1]["ok"]
+    assert one.told("apply")[1]["ok"]
     assert one.blocks(BRAVO)
-    assert codes(one) == []
+    assert one.codes() == []
 
 
 def test_a_change_that_is_confirmed_stays(one: Gateway) -> None:
     one.order("bravo", BRAVO, PORT)
-    assert told(one, "reload", "--confirm-within", "2s")[0] == 0
-    code, said = told(one, "confirm")
+    assert one.told("reload", "--confirm-within", "2s")[0] == 0
+    code, said = one.told("confirm")
     assert (code, said["ok"]) == (0, True)
     assert one.problems() == []
     time.sleep(2.5)
     assert one.blocks(BRAVO)
     assert not (one.state / "undo.json").exists()
-    code, said = told(one, "confirm")
+    code, said = one.told("confirm")
     assert (code, said["code"]) == (2, "nothing_waits")
 
 
 def test_what_is_picked_up_while_a_change_waits_belongs_to_it(one: Gateway) -> None:
     before = digest(one)
-    code, said = told(one, "apply", "--confirm-within", "3s")
+    code, said = one.told("apply", "--confirm-within", "3s")
     assert (code, "is put back" in said["sentence"]) == (0, True)
     one.order("bravo", BRAVO, PORT)
     until(lambda: one.blocks(BRAVO))
     until(lambda: not one.blocks(BRAVO), seconds=10)
-    until(lambda: codes(one) == ["rolled_back"])
+    until(lambda: one.codes() == ["rolled_back"])
     assert digest(one) == before
 
 
 def test_a_time_that_passes_without_a_change_takes_nothing_back(one: Gateway) -> None:
-    assert told(one, "apply", "--confirm-within", "1s")[0] == 0
-    assert codes(one) == ["unconfirmed"]
-    until(lambda: codes(one) == [], seconds=10)
+    assert one.told("apply", "--confirm-within", "1s")[0] == 0
+    assert one.codes() == ["unconfirmed"]
+    until(lambda: one.codes() == [], seconds=10)
     one.order("bravo", BRAVO, PORT)
     until(lambda: one.blocks(BRAVO))
 
@@ -126,7 +116,7 @@ def test_it_is_taken_back_when_who_made_it_is_gone(one: Gateway, dead: str) -> N
     until(lambda: json.loads((one.state / "undo.json").read_text())["rolled_back"] is not None, seconds=5)
     if dead == "terminal and daemon":
         one.start()
-    until(lambda: codes(one) == ["rolled_back"])
+    until(lambda: one.codes() == ["rolled_back"])
     assert digest(one) == before
     assert equal(one)
 
@@ -139,7 +129,7 @@ def test_a_daemon_that_starts_late_takes_back_what_was_due(one: Gateway) -> None
     time.sleep(2.1)
     assert one.blocks(BRAVO)
     one.start()
-    until(lambda: codes(one) == ["rolled_back"])
+    until(lambda: one.codes() == ["rolled_back"])
     assert digest(one) == before
 
 
@@ -153,16 +143,16 @@ def test_over_ten_generations_each_is_as_it_was(gateway: Gateway) -> None:
         assert gateway.reload()["ok"]
         listed[gateway.status()["ruleset"]["generation"]] = digest(gateway)
     assert len(listed) == 10
-    code, said = told(gateway, "rollback", "--list")
+    code, said = gateway.told("rollback", "--list")
     assert code == 0
     assert {*listed} <= {each["generation"] for each in said["generations"]}
     for generation in [*reversed(listed), *listed]:
-        assert told(gateway, "rollback", str(generation))[1]["ok"]
+        assert gateway.told("rollback", str(generation))[1]["ok"]
         assert digest(gateway) == listed[generation]
         assert equal(gateway)
     assert gateway.reload()["ok"]
     assert digest(gateway) == listed[max(listed)]
-    assert codes(gateway) == []
+    assert gateway.codes() == []
 
 
 def test_what_was_lifted_since_never_comes_back(gateway: Gateway) -> None:
@@ -178,7 +168,7 @@ def test_what_was_lifted_since_never_comes_back(gateway: Gateway) -> None:
     gateway.order("new", "203.0.9.0/24", PORT)
     assert gateway.reload()["ok"]
     assert gateway.cli("suspend", "by-hand", "--until", "1h", "--reason", "calls fail").returncode == 0
-    assert told(gateway, "rollback", str(generation))[1]["ok"]
+    assert gateway.told("rollback", str(generation))[1]["ok"]
     states = {name: view["state"] for name, view in gateway.views().items()}
     assert states == {
         "amended": "in_force",
@@ -200,23 +190,23 @@ def test_what_is_forgotten_never_comes_back(one: Gateway) -> None:
     (one.policies / "bravo.yaml").unlink()
     assert one.reload()["ok"]
     assert one.cli("forget", "bravo", "--reason", "a mistake").returncode == 0
-    assert told(one, "rollback", str(generation))[1]["ok"]
+    assert one.told("rollback", str(generation))[1]["ok"]
     assert [*one.views()] == ["alpha"]
 
 
 def test_without_a_daemon_it_works_alike(gateway: Gateway) -> None:
     gateway.order("alpha", ALPHA, PORT)
-    assert told(gateway, "apply")[0] == 0
+    assert gateway.told("apply")[0] == 0
     gateway.order("bravo", BRAVO, PORT)
-    code, said = told(gateway, "apply", "--confirm-within", "2s")
+    code, said = gateway.told("apply", "--confirm-within", "2s")
     assert (code, "put back" in said["sentence"]) == (0, True)
     assert gateway.blocks(BRAVO)
     until(lambda: not gateway.blocks(BRAVO), seconds=15)
     # Whoever does it writes down what counts after that.
     until(lambda: equal(gateway), every=0.5)
-    assert told(gateway, "apply")[0] == 0
+    assert gateway.told("apply")[0] == 0
     assert gateway.blocks(BRAVO)
-    assert told(gateway, "rollback")[1]["ok"]
+    assert gateway.told("rollback")[1]["ok"]
     assert not gateway.blocks(BRAVO)
     assert gateway.blocks(ALPHA)
     assert equal(gateway)
@@ -235,7 +225,7 @@ def test_without_a_daemon_it_works_alike(gateway: Gateway) -> None:
 )
 def test_what_makes_no_sense_is_refused(one: Gateway, words: list[str], code: int, said: str | None) -> None:
     before = one.listing()
-    returned, answer = told(one, *words)
+    returned, answer = one.told(*words)
     assert (returned, answer.get("code")) == (code, said)
     assert one.listing() == before
 

@@ -263,7 +263,7 @@ def test_whatever_has_become_of_the_state_it_is_told_and_enforcement_goes_on(gat
 
     gateway.start()
     assert gateway.blocks(PREFIX)
-    codes = {code for code, _ in gateway.problems()}
+    codes = set(gateway.codes())
     if ruin is replace_by_file:
         assert "state_unwritable" in codes
     elif ruin is not take_away:

@@ -8,6 +8,10 @@ import socket
 import struct
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: linux/unistd.h, linux/netlink.h, asm/socket.h, linux/bpf_common.h
 _PIDFD_GETFD, _NETLINK_NETFILTER, _NLMSG_ERROR, _SO_ATTACH_FILTER = 438, 12, 2, 26
@@ -24,12 +28,23 @@ def deafen(endpoint: socket.socket) -> None:
 
 
 def deafen_process(pid: int) -> None:
-    """Do that to each socket by which a process speaks to nftables, through descriptors of ours (pidfd_getfd(2))."""
+    """Do that to each socket by which a process speaks to nftables."""
+    for descriptor in sockets_of(pid):
+        with socket.socket(fileno=descriptor) as found:
+            if (found.family, found.proto) == (socket.AF_NETLINK, _NETLINK_NETFILTER):
+                deafen(found)
+
+
+def sockets_of(pid: int) -> Iterator[int]:
+    """Give descriptors of ours of all sockets of a process (pidfd_getfd(2)); they are for who asks to close."""
     libc = ctypes.CDLL(None, use_errno=True)
     process = os.pidfd_open(pid)
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if str(entry.readlink()).startswith("socket:"):
-            with socket.socket(fileno=libc.syscall(_PIDFD_GETFD, process, int(entry.name), 0)) as found:
-                if (found.family, found.proto) == (socket.AF_NETLINK, _NETLINK_NETFILTER):
-                    deafen(found)
-    os.close(process)
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if str(entry.readlink()).startswith("socket:"):
+                taken = libc.syscall(_PIDFD_GETFD, process, int(entry.name), 0)
+                if taken < 0:
+                    raise OSError(ctypes.get_errno(), "pidfd_getfd")
+                yield taken
+    finally:
+        os.close(process)

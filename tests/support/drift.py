@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel import messages, wire
 from gatewrit.kernel.endpoint import adopted
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import AdoptTable, FlushChain
+from support.deaf import sockets_of
 from support.gateway import NFT
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from support.gateway import Gateway
 
 SERVICE = "203.0.1.0/24"
-_PIDFD_GETFD = 438
 
 #: What somebody might do by hand, or another program by mistake.
 TAMPERING = {
@@ -112,13 +109,7 @@ def adopt(endpoint: socket.socket) -> None:
 
 def flush_with_the_owners_socket(pid: int) -> None:
     """Take the socket out of a running daemon (pidfd_getfd(2), for root) and flush the hook's chain with it."""
-    process = os.pidfd_open(pid)
-    found = []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        if str(link.readlink()).startswith("socket:"):
-            descriptor = ctypes.CDLL(None).syscall(_PIDFD_GETFD, process, int(link.name), 0)
-            if descriptor >= 0 and (endpoint := adopted(descriptor)) is not None:
-                found.append(endpoint)
+    found = [endpoint for each in sockets_of(pid) if (endpoint := adopted(each)) is not None]
     # The listener for changes is of the same kind, but owns nothing.
     owner = min(found, key=lambda each: each.getsockname()[1])
     owner.send(batch(FlushChain("forward")))

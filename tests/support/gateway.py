@@ -229,6 +229,12 @@ class Gateway:
         connection.connect(str(self.runtime / "control.sock"))
         return connection
 
+    def servers(self) -> list[int]:
+        """Give the processes that speak HTTP for the daemon, which are children of it."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"gatewrit.api.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     def reload(self) -> dict[str, Any]:
         """Have everything read again; the outcome."""
         return self.ask("reload")
@@ -252,6 +258,10 @@ class Gateway:
         problems = [(each["code"], each["policy"]) for each in self.status()["problems"]]
         return [each for each in problems if each != ("clock_unsynchronised", None)]
 
+    def codes(self) -> list[str]:
+        """Give the codes of these problems, in their order."""
+        return [code for code, _ in self.problems()]
+
     def get(self, path: str) -> tuple[int, Any]:
         """Ask over HTTP; gives the status and the body, JSON decoded."""
         connection = UnixHTTP(self.web)
@@ -267,6 +277,11 @@ class Gateway:
         words = [verb, "--config", str(self.config), *args]
         code, out, complaint = self.space.run(_in_place, words)
         return subprocess.CompletedProcess(words, code, out, complaint)
+
+    def told(self, verb: str, *args: str) -> tuple[int, dict[str, Any]]:
+        """Run a verb with --json; its exit code, and what it printed."""
+        ended = self.cli(verb, *args, "--json")
+        return ended.returncode, json.loads(ended.stdout)
 
     def call(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Run the program itself inside the namespace, to its end."""
@@ -397,10 +412,8 @@ class UnixHTTP(http.client.HTTPConnection):
 @contextlib.contextmanager
 def gateway_in(space: Namespace, root: Path, **settings: Any) -> Iterator[Gateway]:
     """Put a gateway's settings and an empty policies directory into a namespace; nothing runs yet."""
-    with short_folder() as short:
-        gateway = Gateway(space, root, short=short, **settings)
+    with short_folder() as short, contextlib.closing(Gateway(space, root, short=short, **settings)) as gateway:
         yield gateway
-        gateway.close()
 
 
 @contextlib.contextmanager

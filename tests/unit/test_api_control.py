@@ -22,6 +22,7 @@ import pytest
 
 from gatewrit.api import client, control, listen
 from gatewrit.api.control import Caller, Verb, VerbError, may_control
+from support.users import can_be
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,13 +30,7 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 
-def can_be_nobody() -> bool:
-    """Whether this is root, in a user namespace that has other users."""
-    spans = (map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines())
-    return os.geteuid() == 0 and any(first <= NOBODY < first + count for first, _, count in spans)
-
-
-as_root = pytest.mark.skipif(not can_be_nobody(), reason="becoming another user takes root")
+as_root = pytest.mark.skipif(not can_be(NOBODY), reason="becoming another user takes root")
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ from ipaddress import collapse_addresses, ip_address, ip_network, summarize_addr
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewrit.cli.app import Quit, app
 from gatewrit.compile.imported import prefixes
 from gatewrit.policy.feeds import BOGONS, Columns, Entry, Reader
 from gatewrit.policy.ranges import Span, parse_list, span_text
+from support.inplace import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,13 +182,7 @@ class Desk:
     def run(self, *words: str, licence: str = "CC0") -> tuple[int, str, str]:
         """Give the exit code, and what went to standard output and error."""
         config = str(self.root / "gatewrit.yaml")
-        words = ("import", "--config", config, "--licence", licence, "--output", str(self.list), *words)
-        result = CliRunner().invoke(app, words, standalone_mode=False)
-        if isinstance(result.exception, Quit):
-            return result.exception.code, result.stdout, result.stderr + result.exception.message
-        if result.exception is not None:
-            return 64, result.stdout, str(result.exception)
-        return int(result.return_value), result.stdout, result.stderr
+        return invoke("import", "--config", config, "--licence", licence, "--output", str(self.list), *words)
 
     def entries(self) -> list[str]:
         return [line.split("  # ")[0] for line in self.list.read_text().splitlines() if not line.startswith("#")]

@@ -12,6 +12,7 @@ import pytest
 
 from gatewrit.cli import owner
 from gatewrit.settings import Settings
+from support.users import can_be
 
 USER, GROUP = 4711, 4712
 SCRIPT = """
@@ -31,11 +32,6 @@ try:
 except PermissionError:
     print("refused", os.geteuid())
 """
-
-
-def can_be(user: int) -> bool:
-    spans = (map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines())
-    return os.geteuid() == 0 and any(first <= user < first + count for first, _, count in spans)
 
 
 @pytest.mark.skipif(not can_be(USER), reason="standing in for another user takes root")

@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner
 
 from gatewrit.api import client
 from gatewrit.api.documents import status_document
 from gatewrit.cli import plugin
-from gatewrit.cli.app import app
 from gatewrit.cli.plugin import CRITICAL, OK, UNKNOWN, WARNING, Thresholds
 from gatewrit.engine.snapshot import Enforcement
+from support.inplace import invoke
 from unit.api_samples import DEGRADED, IN_SYNC, NOW, STARTING, UNREAD_PROBLEM
 
 if TYPE_CHECKING:
@@ -93,30 +92,20 @@ def test_no_answer_has_its_code(error: client.ControlError, code: int) -> None:
     assert result.line().startswith(f"GATEWRIT {'CRITICAL' if code == CRITICAL else 'UNKNOWN'} - {error}")
 
 
-def run(*words: str) -> tuple[int, str, str]:
-    """Run `status`; gives the exit code, and what it printed."""
-    result = CliRunner().invoke(app, ["status", *words], standalone_mode=False)
-    if isinstance(result.exception, plugin.Quit):
-        return result.exception.code, result.stdout, result.exception.message
-    if result.exception is not None:
-        return 64, result.stdout, str(result.exception)
-    return int(result.return_value), result.stdout, ""
-
-
 def test_with_no_daemon_and_with_faulty_settings_it_is_still_one_line(tmp_path: Path) -> None:
     config = tmp_path / "gatewrit.yaml"
     config.write_text(f"runtime: {tmp_path}\n")
-    code, out, _ = run("--config", str(config), "--check")
+    code, out, _ = invoke("status", "--config", str(config), "--check")
     assert (code, out.count("\n")) == (CRITICAL, 1)
     assert out.startswith("GATEWRIT CRITICAL - no daemon is running here")
     config.write_text("runtimes: /run\n")
-    code, out, _ = run("--config", str(config), "--check")
+    code, out, _ = invoke("status", "--config", str(config), "--check")
     assert (code, out.strip()) == (
         UNKNOWN,
         "GATEWRIT UNKNOWN - the settings can't be used; nothing was done. Correct what is named above",
     )
     # Without --check the contract's codes stand.
-    assert run("--config", str(config))[0] == 2
+    assert invoke("status", "--config", str(config))[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -134,6 +123,6 @@ def test_with_no_daemon_and_with_faulty_settings_it_is_still_one_line(tmp_path: 
 def test_what_makes_no_sense_is_wrong_usage(tmp_path: Path, words: list[str], says: str) -> None:
     config = tmp_path / "gatewrit.yaml"
     config.write_text(f"runtime: {tmp_path}\n")
-    code, _, complaint = run("--config", str(config), *words)
+    code, _, complaint = invoke("status", "--config", str(config), *words)
     assert code == 64
     assert says in complaint
