@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from gatewrit.engine.snapshot import PolicyState
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def instant(epoch: int | None) -> str | None:
 
 def stated(epoch: int) -> str:
     """Return an instant as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_text(epoch)
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

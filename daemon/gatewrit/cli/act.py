@@ -15,18 +15,14 @@ from gatewrit.cli import owner, waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
 from gatewrit.cli.ask import ask, confirm_within, guard, tell
 from gatewrit.cli.credentials import LackingError, refuse_open
-from gatewrit.cli.service import config, outcome_json, serve
+from gatewrit.cli.service import outcome_json, serve, without_daemon
 from gatewrit.engine import memory
 from gatewrit.engine.byhand import RefusedError
 from gatewrit.engine.claim import claim
-from gatewrit.engine.clock import SystemClock
-from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.rows import Entry
 from gatewrit.engine.journal.writer import Journal
-from gatewrit.engine.notify import Notifier
 from gatewrit.engine.takeback import Expecting
-from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import removal
 
@@ -68,19 +64,17 @@ async def _apply(settings: Settings, confirm_within: int | None) -> Mapping[str,
     try:
         return await ask(settings, "apply", confirm_within)
     except client.NoDaemonError:
-        log.configure("console", "error")
-    with claim():
-        async with NftSocket(owning=settings.table_owner) as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
-            name, uid = account()
-            daemon.chronicle.asked(uid, name)
+        pass
+    async with without_daemon(settings) as daemon:
+        name, uid = account()
+        daemon.chronicle.asked(uid, name)
 
-            async def progress() -> Mapping[str, Any] | None:
-                found = daemon.snapshot().progress
-                return None if found is None else progress_document(found)
+        async def progress() -> Mapping[str, Any] | None:
+            found = daemon.snapshot().progress
+            return None if found is None else progress_document(found)
 
-            expecting = None if confirm_within is None else Expecting(confirm_within, name, uid)
-            return outcome_json(await waiting.shown(daemon.once(expecting), progress))
+        expecting = None if confirm_within is None else Expecting(confirm_within, name, uid)
+        return outcome_json(await waiting.shown(daemon.once(expecting), progress))
 
 
 @verb("systemctl stop gatewrit && gatewrit remove")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from gatewrit.api import control
 from gatewrit.cli.app import fault_json
@@ -25,30 +26,19 @@ TAKES: Mapping[str, type[str | int | bool]] = {"policy": str, "until": int, "rea
 def verbs(daemon: Daemon) -> dict[str, control.Verb]:
     """Give what the control socket can ask for by hand. A request without `policy` means all of them."""
 
-    def serving(verb: byhand.Verb) -> Serve:
+    def serving(make: Callable[..., Request | Taking]) -> Serve:
         async def serve(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
             try:
-                return done_json(await daemon.by_hand(Request(verb, by=caller.name, uid=caller.uid, **arguments)))
-            except byhand.RefusedError as refusal:
-                raise control.VerbError(refusal.code, str(refusal)) from None
-
-        return serve
-
-    def taking(
-        verb: Literal["confirm", "rollback"],
-    ) -> Callable[[Mapping[str, Any], Caller], Awaitable[Mapping[str, Any]]]:
-        async def serve(arguments: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
-            try:
-                return done_json(await daemon.by_hand(Taking(verb, caller.name, caller.uid, **arguments)))
+                return done_json(await daemon.by_hand(make(by=caller.name, uid=caller.uid, **arguments)))
             except byhand.RefusedError as refusal:
                 raise control.VerbError(refusal.code, str(refusal)) from None
 
         return serve
 
     return {
-        **{verb: control.Verb(serving(verb), TAKES) for verb in VERBS},
-        "confirm": control.Verb(taking("confirm")),
-        "rollback": control.Verb(taking("rollback"), {"generation": int, "token": str}),
+        **{verb: control.Verb(serving(partial(Request, verb)), TAKES) for verb in VERBS},
+        "confirm": control.Verb(serving(partial(Taking, "confirm"))),
+        "rollback": control.Verb(serving(partial(Taking, "rollback")), {"generation": int, "token": str}),
     }
 
 

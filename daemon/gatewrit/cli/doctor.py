@@ -12,7 +12,7 @@ from rich.text import Text
 from gatewrit.cli import status_table
 from gatewrit.cli.app import FAILED, FINE, print_json, verb
 from gatewrit.cli.examine import files, kernel, network, running
-from gatewrit.cli.examine.finding import Finding, Subject, unseen
+from gatewrit.cli.examine.finding import Finding, Subject, guarded
 from gatewrit.kernel.trial import attempt
 from gatewrit.settings import DEFAULT_FILE, Settings, SettingsError, load_settings
 
@@ -60,14 +60,7 @@ def examine(config: Path | None) -> Iterator[tuple[str, Sequence[Finding]]]:
     yield "Settings", found
     subject = Subject(settings or Settings(), settings is not None, _trial())
     for title, part in _PARTS:
-        findings = []
-        try:
-            # One by one, so that what was found before an error is told.
-            for each in part(subject):
-                findings.append(each)  # noqa: PERF402 - see above
-        except OSError as error:
-            findings.append(unseen("the rest", error))
-        yield title, findings
+        yield title, list(guarded("the rest", part(subject)))
 
 
 def _settings(path: Path, *, named: bool) -> tuple[Settings | None, list[Finding]]:

@@ -53,7 +53,7 @@ def start(settings: Settings, seconds: int) -> bool:
 def _by_systemd(words: list[str], given: dict[str, str], seconds: int) -> bool:
     """Set a timer of the host's systemd; False where there is none, or it lives in another network namespace."""
     program = shutil.which("systemd-run")
-    if program is None or not Path("/run/systemd/system").is_dir() or not _at_home():
+    if program is None or not systemd_here():
         return False
     told = [f"--setenv={name}={each}" for name, each in {**environment(), **given}.items()]
     timer = ["--timer-property=AccuracySec=100ms", f"--on-active={seconds}s", *told]
@@ -71,9 +71,9 @@ def _by_systemd(words: list[str], given: dict[str, str], seconds: int) -> bool:
     return ended.returncode == 0
 
 
-def _at_home() -> bool:
-    """Whether this is the network namespace that the host's own services are in."""
+def systemd_here() -> bool:
+    """Whether systemd runs on this host, and its services are in this network namespace."""
     try:
-        return Path("/proc/self/ns/net").samefile("/proc/1/ns/net")
+        return Path("/run/systemd/system").is_dir() and Path("/proc/self/ns/net").samefile("/proc/1/ns/net")
     except OSError:
         return False

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from gatewrit import log
 from gatewrit.api import client
 from gatewrit.cli import completion, owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
-from gatewrit.cli.desk import done_json
-from gatewrit.cli.service import config
+from gatewrit.cli.service import have_done
 from gatewrit.cli.span import seconds_of
 from gatewrit.engine.byhand import RefusedError, Request
-from gatewrit.engine.claim import claim
-from gatewrit.engine.clock import SystemClock
-from gatewrit.engine.daemon import Daemon
-from gatewrit.engine.notify import Notifier
-from gatewrit.kernel.host import Rtnetlink
-from gatewrit.kernel.socket import NftSocket
 from gatewrit.policy.instant import parse_instant
 
 if TYPE_CHECKING:
@@ -99,7 +91,8 @@ def _order(settings: Settings, request: Request, *, as_json: bool) -> int:
     """Have it done, by the running daemon or without one, and tell what came of it."""
     owner.stand_in(settings)
     try:
-        done = run(_have_done(settings, request))
+        given = {"policy": request.policy, "until": request.until, "reason": request.reason}
+        done = run(have_done(settings, request, **given))
     except RefusedError as refusal:
         _refuse(refusal.code, str(refusal), as_json=as_json)
     except client.RefusedError as refusal:
@@ -123,16 +116,3 @@ def _refuse(code: str, message: str, *, as_json: bool) -> NoReturn:
     if as_json:
         print_json({"ok": False, "code": code, "message": message})
     raise Quit(message, REFUSED)
-
-
-async def _have_done(settings: Settings, request: Request) -> dict[str, Any]:
-    try:
-        return await client.call(
-            settings.runtime, request.verb, policy=request.policy, until=request.until, reason=request.reason
-        )
-    except client.NoDaemonError:
-        log.configure("console", "error")
-    with claim():
-        async with NftSocket(owning=settings.table_owner) as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
-            return done_json(await daemon.once_by_hand(request))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gatewrit.api import words
 from gatewrit.cli.report_words import GENERAL, OF_A_POLICY, sentence
 from gatewrit.engine.journal.coverage import HELD, LACKED, stretches
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -277,7 +278,7 @@ def _within(at: int, frame: Frame) -> bool:
 
 def _given(given: Instant | None) -> str | None:
     """Give an instant of an order in UTC."""
-    return None if given is None else datetime.fromtimestamp(given.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if given is None else utc_text(given.epoch)
 
 
 def instant(milliseconds: int) -> str:

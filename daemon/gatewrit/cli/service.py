@@ -10,12 +10,14 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 import gatewrit
-from gatewrit.api import control, documents, words
+from gatewrit import log as logging_
+from gatewrit.api import client, control, documents, words
 from gatewrit.api.answer import answer_document, lines
 from gatewrit.api.question import PARAMETERS, QuestionError, read_question
 from gatewrit.cli import desk, owner
@@ -41,10 +43,12 @@ from gatewrit.signing.keys import read_key
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from gatewrit.api.control import Caller
+    from gatewrit.engine.byhand import Request
     from gatewrit.engine.snapshot import Outcome
+    from gatewrit.engine.takeback import Taking
     from gatewrit.policy.model import Ranges
     from gatewrit.settings import Settings
 
@@ -86,6 +90,25 @@ def signing(settings: Settings) -> Signing:
 def nat64(settings: Settings) -> tuple[Ranges, ...]:
     """Give the NAT64 prefixes of the settings."""
     return to_ranges(((prefix, 0) for prefix in settings.nat64), "settings")
+
+
+@asynccontextmanager
+async def without_daemon(settings: Settings) -> AsyncIterator[Daemon]:
+    """Enforce once in this process, where no daemon runs; raises `ClaimedError`."""
+    logging_.configure("console", "error")
+    with claim():
+        async with NftSocket(owning=settings.table_owner) as kernel:
+            yield Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
+
+
+async def have_done(settings: Settings, asked: Request | Taking, **arguments: Any) -> dict[str, Any]:
+    """Have the running daemon do what somebody orders by hand, by these arguments, or do it once without one."""
+    try:
+        return await client.call(settings.runtime, asked.verb, **arguments)
+    except client.NoDaemonError:
+        pass
+    async with without_daemon(settings) as daemon:
+        return desk.done_json(await daemon.once_by_hand(asked))
 
 
 async def serve(settings: Settings, *, apart: bool) -> bool:

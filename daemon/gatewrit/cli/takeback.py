@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gatewrit import log
 from gatewrit.api import client
 from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, unreadable, verb
-from gatewrit.cli.desk import done_json
-from gatewrit.cli.service import config
+from gatewrit.cli.service import have_done
 from gatewrit.engine import undo
 from gatewrit.engine.byhand import RefusedError, shown
-from gatewrit.engine.claim import ClaimedError, claim
-from gatewrit.engine.clock import SystemClock
-from gatewrit.engine.daemon import Daemon
+from gatewrit.engine.claim import ClaimedError
 from gatewrit.engine.generations import Generations
-from gatewrit.engine.notify import Notifier
 from gatewrit.engine.takeback import Taking
-from gatewrit.kernel.host import Rtnetlink
-from gatewrit.kernel.socket import KernelError, NftSocket
+from gatewrit.kernel.socket import KernelError
 
 if TYPE_CHECKING:
     from gatewrit.engine.undo import Unconfirmed
@@ -95,7 +89,7 @@ def _list(settings: Settings, *, as_json: bool) -> int:
 def _tell(settings: Settings, asked: Taking, *, as_json: bool) -> int:
     """Have it done, and tell what came of it."""
     try:
-        done = run(_have_done(settings, asked))
+        done = run(have_done(settings, asked, generation=asked.generation))
     except (RefusedError, client.RefusedError) as refusal:
         if refusal.code not in _REFUSALS:
             raise
@@ -107,17 +101,6 @@ def _tell(settings: Settings, asked: Taking, *, as_json: bool) -> int:
     else:
         click.echo(done["sentence"])
     return FINE if done["ok"] else FAILED
-
-
-async def _have_done(settings: Settings, asked: Taking) -> dict[str, Any]:
-    try:
-        return await client.call(settings.runtime, asked.verb, generation=asked.generation, token=asked.token)
-    except client.NoDaemonError:
-        log.configure("console", "error")
-    with claim():
-        async with NftSocket(owning=settings.table_owner) as kernel:
-            daemon = Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
-            return done_json(await daemon.once_by_hand(asked))
 
 
 async def _unless_confirmed(settings: Settings, seconds: int) -> int:
@@ -148,7 +131,8 @@ def _waiting(settings: Settings) -> Unconfirmed | None:
 async def _take_back(settings: Settings, token: str) -> int:
     for attempt in range(_ATTEMPTS):
         try:
-            return FINE if (await _have_done(settings, Taking("rollback", *account(), token=token)))["ok"] else FAILED
+            done = await have_done(settings, Taking("rollback", *account(), token=token), token=token)
+            return FINE if done["ok"] else FAILED
         except (RefusedError, client.RefusedError) as refusal:
             if refusal.code == "nothing_waits":
                 return FINE

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gatewrit.cli.app import Quit
+from gatewrit.engine import durable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,14 +39,6 @@ def write(path: Path, content: bytes, mode: int) -> None:
             with suppress(OSError):
                 path.parent.joinpath(draft).unlink()
             raise
-        _sync(path.parent)
+        durable.sync_folder(path.parent)
     except OSError as error:
         raise Quit(f"{path}: {error.strerror or error}; nothing was written") from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

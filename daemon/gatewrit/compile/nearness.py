@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewrit.compile.named import policy_spans
-from gatewrit.compile.overlap import FAMILIES, transport_text
-from gatewrit.compile.spans import Spans, addresses_of, intersect, merge
-from gatewrit.policy.model import IPV4_DTYPE
+from gatewrit.compile.overlap import FAMILIES, ports_of
+from gatewrit.compile.prefixes import WIDTHS, Bits, ends_of, starts_of
+from gatewrit.compile.spans import Spans, intersect, merge
+from gatewrit.policy.faults import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from gatewrit.compile.spans import Addresses
-    from gatewrit.policy.model import Policy, Service
+    from gatewrit.policy.model import Policy
     from gatewrit.policy.terms import Family
 
 #: The prefix lengths within which addresses are neighbours: the longest routed by itself, and one site's (RFC 6177).
@@ -50,7 +48,7 @@ class Near:
             counts = [f"{counted(count)} of IPv{family}" for family, count in self.same.items() if count]
             return (
                 f"{self.service} must continue on the same addresses ({', '.join(counts)}), at other ports: "
-                f"{_listed(self.ports)} (blocked: {_listed(self.blocked)})"
+                f"{first_of(self.ports, _SHOWN)} (blocked: {first_of(self.blocked, _SHOWN)})"
             )
         where = " and ".join(
             f"{count:,} of the same /{NEIGHBOURS[family]}s of IPv{family}"
@@ -63,7 +61,7 @@ class Near:
 def near(policy: Policy) -> tuple[Near, ...]:
     """Give the services that a policy says must continue, as far as they are near what it names."""
     found = []
-    blocked = _ports(policy.services.values())
+    blocked = ports_of(policy.services.values())
     own = {family: policy_spans(family, policy) for family in FAMILIES} if policy.must_continue else {}
     for name, service in sorted(policy.must_continue.items()):
         same: dict[Family, int] = {}
@@ -73,7 +71,7 @@ def near(policy: Policy) -> tuple[Near, ...]:
             same[family] = intersect(own[family], theirs).addresses
             prefixes[family] = _shared(own[family], theirs)
         if any(same.values()) or any(prefixes.values()):
-            found.append(Near(name, same, prefixes, _ports([service]), blocked))
+            found.append(Near(name, same, prefixes, ports_of([service]), blocked))
     return tuple(found)
 
 
@@ -82,38 +80,17 @@ def counted(number: int) -> str:
     return f"{number:,}" if number < _LARGE else f"{number:.1e}".replace("e+", "e")
 
 
-def _ports(services: Iterable[Service]) -> tuple[str, ...]:
-    named = {part for service in services for endpoint in service.endpoints for part in endpoint.transports}
-    return tuple(sorted(map(transport_text, named)))
-
-
-def _listed(ports: tuple[str, ...]) -> str:
-    more = f" and {len(ports) - _SHOWN:,} more" if len(ports) > _SHOWN else ""
-    return ", ".join(ports[:_SHOWN]) + more
-
-
 def _shared(one: Spans, other: Spans) -> int:
     """Count the prefixes in which both have an address."""
     both = intersect(_widened(one), _widened(other))
-    host = (32 if one.family == 4 else 128) - NEIGHBOURS[one.family]
-    return both.addresses >> host
+    return both.addresses >> WIDTHS[one.family] - NEIGHBOURS[one.family]
 
 
 def _widened(spans: Spans) -> Spans:
-    """Fill up each prefix in which any address is."""
-    first, last = _low(spans.first), _high(spans.last)
-    # Filled up, neighbours may come to overlap.
-    parts = Spans(spans.family, first, last)
-    return merge(spans.family, [parts])
-
-
-def _low(addresses: Addresses) -> Addresses:
-    if addresses.dtype == IPV4_DTYPE:
-        return addresses & np.uint32(0xFFFFFF00)
-    return addresses_of(addresses["hi"] & np.uint64(0xFFFFFFFFFFFF0000), np.zeros(len(addresses), np.uint64))
-
-
-def _high(addresses: Addresses) -> Addresses:
-    if addresses.dtype == IPV4_DTYPE:
-        return addresses | np.uint32(0xFF)
-    return addresses_of(addresses["hi"] | np.uint64(0xFFFF), np.full(len(addresses), 2**64 - 1, np.uint64))
+    """Fill up each prefix in which any address is; filled up, neighbours may come to overlap."""
+    family = spans.family
+    hosts = np.uint64((1 << 64 - NEIGHBOURS[family]) - 1)
+    first, last = starts_of(family, spans.first), ends_of(family, spans.last)
+    low = Bits(first.high & ~hosts, np.zeros_like(first.low))
+    high = Bits(last.high | hosts, np.full_like(last.low, 2**64 - 1))
+    return merge(family, [Spans(family, low.addresses(family), high.addresses(family))])

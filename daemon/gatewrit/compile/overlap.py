@@ -183,6 +183,12 @@ def transport_text(transport: Transport) -> str:
     return f"{name}/{transport.first}" + (f"-{transport.last}" if transport.last != transport.first else "")
 
 
+def ports_of(services: Iterable[Service]) -> tuple[str, ...]:
+    """Write every protocol and port that services name, in order."""
+    named = {part for service in services for endpoint in service.endpoints for part in endpoint.transports}
+    return tuple(sorted(map(transport_text, named)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
     """All entries of policies in bulk, whatever their transports: `owner` is the index of the policy of each."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.cells import FAMILIES
-from gatewrit.compile.overlap import transport_text
+from gatewrit.compile.ladder import pending
+from gatewrit.compile.overlap import ports_of
 from gatewrit.compile.spans import alike, merge
+from gatewrit.policy.faults import first_of
 from gatewrit.policy.terms import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gatewrit.policy.model import Policy, Ranges, Service, Transport
+    from gatewrit.policy.model import Policy, Ranges, Service
     from gatewrit.policy.terms import Instant
 
 #: So many of a list are named; the rest are counted.
@@ -24,9 +26,7 @@ _SHOWN = 4
 
 def in_force(policy: Policy, now: int) -> bool:
     """Whether a policy acts at `now` (epoch seconds)."""
-    until = policy.effective.until
-    begun = policy.effective.start.epoch <= now
-    return policy.state is State.ACTIVE and begun and (until is None or now < until.epoch)
+    return pending(policy, now) and policy.effective.start.epoch <= now
 
 
 def started(new: Policy, now: int) -> tuple[str, ...]:
@@ -92,16 +92,11 @@ def _contents(old: Mapping[str, Service], new: Mapping[str, Service]) -> Iterato
     for name in sorted(old.keys() & new.keys()):
         if old[name].digest == new[name].digest:
             continue
-        ports = [sorted(transport_text(each) for each in transports(one[name])) for one in (new, old)]
+        ports = [ports_of([one[name]]) for one in (new, old)]
         if ports[0] != ports[1]:
             yield f"ports of {name}: {_names(ports[0])} instead of {_names(ports[1])}"
         else:
             yield f"the content of {name} changes"
-
-
-def transports(service: Service) -> set[Transport]:
-    """Give every protocol and port that a service names."""
-    return {transport for endpoint in service.endpoints for transport in endpoint.transports}
 
 
 def _paper(old: Policy, new: Policy) -> Iterator[str]:
@@ -125,9 +120,7 @@ def _same(one: Iterable[Ranges] | None, other: Iterable[Ranges] | None) -> bool:
 
 
 def _names(names: Iterable[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
-    return ", ".join(known[:_SHOWN]) + more
+    return first_of(sorted(names), _SHOWN)
 
 
 def _epoch(instant: Instant | None) -> int | None:

@@ -13,7 +13,8 @@ from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.particulars import UnknownPolicyError
 from gatewrit.engine.past import local_of, read_past, views_of
 from gatewrit.engine.portray import listing, portray
-from gatewrit.engine.telling import instant_text, read_events, read_revisions
+from gatewrit.engine.telling import read_events, read_revisions
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,12 @@ class Archive:
             past = await self._past(at)
             if name not in past.policies:
                 raise UnknownPolicyError(name)
-            then, until = past.policies[name].policy, local_of(past).suspended_until(name, at)
-            revisions = tuple(each for each in self._told_of(name) if each.at <= at)
-            return await asyncio.to_thread(portray, then, None, until, revisions)
+            then, until, end = past.policies[name].policy, local_of(past).suspended_until(name, at), at
+
+            def work_then() -> Particulars:
+                return portray(then, None, until, tuple(each for each in self._told_of(name) if each.at <= end))
+
+            return await asyncio.to_thread(work_then)
         standing = self._standing()
         intake = _known(standing, name)
         policy, kept = intake.policies[name], intake.kept[name]
@@ -72,7 +76,7 @@ class Archive:
     async def _past(self, at: int) -> Past:
         # One at a time: each reads the whole journal, and parses every policy there was.
         async with self._reading:
-            return await asyncio.to_thread(read_past, self._state, at, instant_text(at))
+            return await asyncio.to_thread(read_past, self._state, at, utc_text(at))
 
     def _told_of(self, name: str) -> tuple[Revision, ...]:
         try:

@@ -15,6 +15,7 @@ from gatewrit.engine.status import Trouble
 from gatewrit.engine.timing import RARENESS
 from gatewrit.kernel.beside import FAMILIES, Beside
 from gatewrit.kernel.ruleset import HOOK_NUMBERS
+from gatewrit.policy.faults import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -47,15 +48,14 @@ def troubles(found: Beside, hooks: Collection[HookName], priority: int) -> list[
     return [Trouble(code, "warning", message) for code, message in told]
 
 
-def _few(names: Collection[str]) -> str:
+def few(names: Collection[str]) -> str:
     """Write names, the first few of very many."""
-    given = sorted(set(names))
-    return ", ".join(given[:_NAMED]) + (f" and {len(given) - _NAMED} more" if len(given) > _NAMED else "")
+    return first_of(sorted(set(names)), _NAMED)
 
 
 def _flowtables(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
     if found.flowtables and {"forward", "prerouting"} & {*hooks}:
-        names = _few([f"{FAMILIES[each.family]} {each.table} {each.name}" for each in found.flowtables])
+        names = few([f"{FAMILIES[each.family]} {each.table} {each.name}" for each in found.flowtables])
         message = (
             f"flowtables ({names}) send established connections on at ingress: those that began before an order "
             "acts, or that it doesn't stop at once, pass beside every rule until they end"
@@ -94,7 +94,7 @@ def _rewritten(found: Beside, hooks: Collection[HookName], priority: int) -> Ite
     ]
     if chains := _chains(found, "rewrites", ahead):
         message = (
-            f"rules in {_few(chains)} rewrite destinations before packets are judged: one that was sent to a blocked "
+            f"rules in {few(chains)} rewrite destinations before packets are judged: one that was sent to a blocked "
             "address and is rewritten passes, and one that is rewritten to a blocked address is stopped"
         )
         yield "bypass_nat", message
@@ -106,7 +106,7 @@ def _proxied(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, 
     bases = [each for each in found.bases if each.hook == HOOK_NUMBERS["prerouting"] and each.family != _NETDEV]
     if chains := _chains(found, "proxies", bases):
         message = (
-            f"rules in {_few(chains)} hand packets to a proxy on this gateway (tproxy): these are never forwarded, so "
+            f"rules in {few(chains)} hand packets to a proxy on this gateway (tproxy): these are never forwarded, so "
             "that they aren't judged, and the proxy's own connections are the gateway's"
         )
         yield "bypass_tproxy", message
@@ -115,7 +115,7 @@ def _proxied(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, 
 def _forwarded(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
     bases = [each for each in found.bases if each.family == _NETDEV or each.hook == _INGRESS]
     if {*hooks} != {"output"} and (chains := _chains(found, "forwards", bases)):
-        message = f"rules in {_few(chains)} send packets on from where they come in (fwd), before anything is judged"
+        message = f"rules in {few(chains)} send packets on from where they come in (fwd), before anything is judged"
         yield "bypass_ingress", message
 
 
@@ -123,13 +123,13 @@ def _bridged(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, 
     if found.links is None or {*hooks} == {"output"}:
         return
     beside = [
-        f"{each.name} ({_few(each.ports)})"
+        f"{each.name} ({few(each.ports)})"
         for each in found.links.bridges
         if len(each.ports) > 1 and not all(map(any, zip(each.calls, found.bridged, strict=True)))
     ]
     if beside:
         message = (
-            f"what is bridged between the ports of {_few(beside)} isn't routed, and passes beside every rule for IP"
+            f"what is bridged between the ports of {few(beside)} isn't routed, and passes beside every rule for IP"
         )
         yield "bypass_bridge", message
 
@@ -137,7 +137,7 @@ def _bridged(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, 
 def _programs(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
     if found.links is not None and found.links.xdp and {*hooks} != {"output"}:
         message = (
-            f"XDP programs on {_few(found.links.xdp)} see packets before anything else does, and may send them on; "
+            f"XDP programs on {few(found.links.xdp)} see packets before anything else does, and may send them on; "
             "what they do can't be seen from here"
         )
         yield "bypass_xdp", message

@@ -7,13 +7,12 @@ binds to the content that was held when it was given. Both, and what is held, ou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from gatewrit.engine import durable
 from gatewrit.engine.status import Trouble
-from gatewrit.policy.instant import LAST
+from gatewrit.policy.instant import LAST, utc_text
 from gatewrit.policy.terms import State
 
 if TYPE_CHECKING:
@@ -262,7 +261,7 @@ def told(acts: Iterable[Act], outcome: Outcome) -> str:
 
 def shown(epoch: int) -> str:
     """Give an instant as people and programs read it."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_text(epoch)
 
 
 def load(state: Path) -> Book:

@@ -123,8 +123,9 @@ class Daemon:
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._wanted = asyncio.Event()
         self._reload_wanted = True
-        #: Whether somebody asked for the files to be followed, and has a change wait to be confirmed.
-        self._ordered, self._expecting = False, list[Expecting]()
+        #: Whether somebody asked for the files to be followed, and who was the last to have it wait to be confirmed.
+        self._ordered = False
+        self._expecting: Expecting | None = None
         self._turned = clock.monotonic()
         self._next: int | None = None
         #: What was read and decided, and waits until the kernel is prepared for it.
@@ -183,7 +184,7 @@ class Daemon:
         """
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self._expecting += [expecting] if expecting is not None else []
+        self._expecting = expecting or self._expecting
         self.want_reload(ordered=True)
         return await waiter
 
@@ -244,7 +245,7 @@ class Daemon:
     async def once(self, expecting: Expecting | None = None) -> Outcome:
         """Read and enforce one time, as `run` would, and write down what came of it; raises `byhand.RefusedError`."""
         await asyncio.to_thread(self._remember)
-        await self._expect([expecting] if expecting is not None else [])
+        await self._expect(expecting)
         outcome = await self._begun(await self._reload())
         await self._tally.save()
         await self._time.save()
@@ -305,7 +306,7 @@ class Daemon:
         self._reload_wanted = False
         waiting, self._waiting = self._waiting, []
         ordered, self._ordered = self._ordered, False
-        expecting, self._expecting = self._expecting, []
+        expecting, self._expecting = self._expecting, None
         self._notifier.reloading()
         try:
             await self._expect(expecting)
@@ -488,10 +489,10 @@ class Daemon:
 
     # -- taking back ---------------------------------------------------------------------------------------------
 
-    async def _expect(self, expecting: Sequence[Expecting]) -> None:
-        """Have what comes now wait to be confirmed, by who was the last to ask for that."""
-        for each in expecting[-1:]:
-            await self._takeback.expect(each, self._enforcer.record.generation, self._kept, self._time.now())
+    async def _expect(self, expecting: Expecting | None) -> None:
+        """Have what comes now wait to be confirmed, if somebody asked for that."""
+        if expecting is not None:
+            await self._takeback.expect(expecting, self._enforcer.record.generation, self._kept, self._time.now())
 
     async def _begun(self, outcome: Outcome) -> Outcome:
         """Say what waits to be confirmed, now that it is in force."""
@@ -660,7 +661,7 @@ class Daemon:
             *(each for each in (failure, self._enforcer.ownership) if each is not None),
         ]
         self._display.standing = replace(self._display.standing, counts=self._tally.totals, failed=failure is not None)
-        self._display.publish(troubles, self._config.hooks, manifest=self._gate.accepted)
+        self._display.publish(troubles, self._config.hooks, self._gate.accepted)
 
     async def _idle(self) -> None:
         """Read what is only shown, or wait."""

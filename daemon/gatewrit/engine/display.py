@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.chronicle import Chronicle
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.notify import Notifier
-    from gatewrit.engine.snapshot import Snapshot
+    from gatewrit.engine.snapshot import Accepted, Snapshot
     from gatewrit.engine.trust import Timekeeper
 
 log = structlog.get_logger()
@@ -55,10 +55,10 @@ class Display:
         """Nothing is under way any more, from the next snapshot on."""
         self._progress = None
 
-    def publish(self, troubles: Iterable[status.Trouble], hooks: tuple[str, ...], **known: object) -> None:
+    def publish(self, troubles: Iterable[status.Trouble], hooks: tuple[str, ...], manifest: Accepted | None) -> None:
         """Make the snapshot that everybody sees from now on.
 
-        `troubles` are those of everybody but the policies themselves; `known` is what else the snapshot is to say.
+        `troubles` are those of everybody but the policies themselves; `manifest` is the one that was accepted last.
         """
         now, standing = self._time.now(), self.standing
         found = list(troubles)
@@ -69,7 +69,7 @@ class Display:
             found += status.blind(policies, hooks, now, standing.local)
             found += status.contradicted(standing.conflicts)
         self.standing = replace(standing, problems=status.date(found, standing.problems, now))
-        shown = replace(status.snapshot(self.standing, now), progress=self._progress, **known)  # type: ignore[arg-type]
+        shown = replace(status.snapshot(self.standing, now), progress=self._progress, manifest=manifest)
         before = self.snapshot
         since = before.enforcement_since if before.enforcement is shown.enforcement else now
         self.snapshot = replace(shown, enforcement_since=since)

@@ -32,7 +32,7 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             draft.unlink()
@@ -57,7 +57,7 @@ def create(path: Path, content: bytes, mode: int = 0o644) -> None:
     finally:
         with suppress(OSError):
             draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -101,7 +101,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
                 draft.unlink()
         raise
     for folder in folders:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
 def remove_all(paths: Iterable[Path]) -> None:
@@ -110,13 +110,13 @@ def remove_all(paths: Iterable[Path]) -> None:
     for path in gone:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in gone}:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
 def remove(path: Path) -> None:
     """Delete a file for good; fine if it isn't there."""
     path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,7 +168,8 @@ def _sync_filesystem(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have what was renamed, made or deleted in a folder outlive a power cut; raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -102,11 +102,11 @@ class Generations:
     def add(self, number: int, at: int, kept: Mapping[str, Kept], restores: int | None = None) -> frozenset[str]:
         """Note what counts from a generation on; gives the texts that no generation names any more."""
         policies = {name: each.document_json() for name, each in kept.items()}
-        before, content = self.covering(number), _content(policies)
-        if before is not None and before.content == content:
-            return frozenset()
         value = {"version": VERSION, "at": at, "restores": restores, "policies": policies}
-        made, texts = _generation(number, value), self.texts
+        made, before = _generation(number, value), self.covering(number)
+        if before is not None and before.content == made.content:
+            return frozenset()
+        texts = self.texts
         durable.write_json(self._path(number), value)
         self.known[number] = made
         self._drop(sorted(self.known)[:-MOST])

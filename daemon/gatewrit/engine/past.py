@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gatewrit.compile.acting import Local
@@ -12,8 +11,8 @@ from gatewrit.engine.explain import Facts, explain
 from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.journal.reader import NotKept, Reader
 from gatewrit.engine.places import Index
-from gatewrit.engine.snapshot import PolicyState
 from gatewrit.engine.status import shown, state_of
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,8 +45,7 @@ def read_past(state: Path, at: int, text: str) -> Past:
     except JournalError as error:
         raise NotKeptError(f"the journal can't tell of {text}: {error}") from None
     if isinstance(past, NotKept):
-        begins = datetime.fromtimestamp(past.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        raise NotKeptError(f"{text} is before what the journal tells of, which begins at {begins}")
+        raise NotKeptError(f"{text} is before what the journal tells of, which begins at {utc_text(past.since)}")
     return past
 
 
@@ -67,8 +65,7 @@ def views_of(past: Past) -> tuple[PolicyView, ...]:
     for _, each in sorted(past.policies.items()):
         policy = each.policy
         since = None if not each.enforced or each.since is None else max(each.since, policy.effective.start.epoch)
-        view = shown(policy, state_of(policy, past.at, local))
-        views.append(replace(view, in_force_since=since if view.state is PolicyState.IN_FORCE else None))
+        views.append(shown(policy, state_of(policy, past.at, local), since=since))
     return tuple(views)
 
 

@@ -6,8 +6,8 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from gatewrit.compile.overlap import transport_text
 from gatewrit.compile.spans import merge
-from gatewrit.engine.explain import PROTOCOLS
 from gatewrit.engine.particulars import (
     SHOWN,
     EndpointView,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.particulars import Revision
     from gatewrit.policy.model import Policy, Ranges, Service, Transport
-
-_NAMES = {value: name for name, value in PROTOCOLS.items()}
 
 
 def portray(
@@ -76,14 +74,7 @@ def listing(policy: Policy, start: int, limit: int) -> Listing:
 
 def ports_text(transports: Iterable[Transport]) -> tuple[str, ...]:
     """Write transports as a service file has them."""
-    told = []
-    for each in transports:
-        name = "any" if each.protocol is None else _NAMES[each.protocol]
-        if each.first is None:
-            told.append(name if name in {"any", "icmp"} else f"{name}/any")
-        else:
-            told.append(f"{name}/{each.first}" + ("" if each.first == each.last else f"-{each.last}"))
-    return tuple(told)
+    return tuple(map(transport_text, transports))
 
 
 def _service(service: Service) -> ServiceView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -113,7 +113,6 @@ ACTIONS: Mapping[str, str] = {
     ),
     "unconfirmed": "If all is as it should be: gatewrit confirm. If not, wait, or at once: gatewrit rollback",
     "rolled_back": ("Correct the policy files, see with `gatewrit plan` what they would change, then: gatewrit apply"),
-    "not_taken_back": "Look at what counts with `gatewrit status`; to go back by hand: gatewrit rollback GENERATION",
     "by_hand_lost": "Suspend again what must be; then, or after `gatewrit resume --all`, this is settled",
     "journal_unwritable": "Free or remount the state directory; what happens waits in memory and is written down then",
     "journal_damaged": "Keep that file elsewhere for whoever looks into it, and restart; a new journal was begun",
@@ -133,6 +132,7 @@ _TELL_THEMSELVES = {"policy_missing", "service_broken", "change_held", "revision
 #: Before the first pass.
 UNKNOWN_RULESET = RulesetView(0, None, None, None, 0, 0)
 NO_PASSES = Histogram()
+_NOTHING_COUNTED = Count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,22 +295,25 @@ def _enforcement(standing: Standing) -> Enforcement:
 
 
 def _view(policy: Policy, standing: Standing, problem: Problem | None, now: int) -> PolicyView:
-    count = standing.counts.get(policy.id, Count())
-    addresses = standing.addresses.get(policy.id, {})
-    state = state_of(policy, now, standing.local)
-    return replace(
-        shown(policy, state),
-        packets=count.packets,
-        bytes=count.bytes,
-        addresses_ipv4=addresses.get(4, 0),
-        addresses_ipv6=addresses.get(6, 0),
-        in_force_since=_in_force_since(policy, standing) if state is PolicyState.IN_FORCE else None,
-        problem=problem,
+    return shown(
+        policy,
+        state_of(policy, now, standing.local),
+        standing.counts.get(policy.id, _NOTHING_COUNTED),
+        standing.addresses.get(policy.id, {}),
+        _in_force_since(policy, standing),
+        problem,
     )
 
 
-def shown(policy: Policy, state: PolicyState) -> PolicyView:
-    """Give what a policy itself says of how it is shown."""
+def shown(  # noqa: PLR0913, PLR0917 - what is known of it beside what it says itself
+    policy: Policy,
+    state: PolicyState,
+    count: Count = _NOTHING_COUNTED,
+    addresses: Mapping[Family, int] = MappingProxyType({}),
+    since: int | None = None,
+    problem: Problem | None = None,
+) -> PolicyView:
+    """Give how a policy is shown; `since` is when it began to act here, if it is in force."""
     return PolicyView(
         id=policy.id,
         title=policy.title,
@@ -321,12 +324,12 @@ def shown(policy: Policy, state: PolicyState) -> PolicyView:
         action=policy.block.action,
         direction=policy.block.direction,
         services=policy.block.services,
-        packets=0,
-        bytes=0,
-        addresses_ipv4=0,
-        addresses_ipv6=0,
-        in_force_since=None,
-        problem=None,
+        packets=count.packets,
+        bytes=count.bytes,
+        addresses_ipv4=addresses.get(4, 0),
+        addresses_ipv6=addresses.get(6, 0),
+        in_force_since=since if state is PolicyState.IN_FORCE else None,
+        problem=problem,
         labels=dict(policy.labels),  # read-only mappings don't travel between processes
     )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.status import Trouble
     from gatewrit.engine.store import Kept, Store
     from gatewrit.engine.timing import Agenda
+    from gatewrit.engine.undo import Unconfirmed
 
 log = structlog.get_logger()
 
@@ -137,16 +138,20 @@ class TakeBack:
 
         None is asked when nobody confirmed a change; None is given if that would change nothing. Raises `RefusedError`.
         """
-        waits, to = self._undo.unconfirmed, None if asked is None else asked.generation
-        if asked is None or asked.token is not None:
-            if waits is None or (asked is not None and asked.token != waits.token):
-                raise RefusedError("nothing_waits", "that change was confirmed, or taken back already")
-            to = waits.base
-        elif to is None:
-            before = self._generations.before(number)
-            if before is None:
-                raise RefusedError("unknown_generation", f"there is nothing to go back to: {self._generations.told()}")
-            to = before.number
+        waits = self._undo.unconfirmed
+        who: Taking | Unconfirmed
+        if asked is not None and asked.token is None:
+            who, to = asked, asked.generation
+            if to is None:
+                before = self._generations.before(number)
+                if before is None:
+                    told = f"there is nothing to go back to: {self._generations.told()}"
+                    raise RefusedError("unknown_generation", told)
+                to = before.number
+        elif waits is None or (asked is not None and asked.token != waits.token):
+            raise RefusedError("nothing_waits", "that change was confirmed, or taken back already")
+        else:
+            who, to = waits, waits.base
         try:
             found = put_back(self._generations.read(to, self._store, kept), kept, now)
         except UnknownGenerationError as error:
@@ -155,14 +160,11 @@ class TakeBack:
             # Nothing is there to be taken back.
             await self._keep(self._undo.confirmed(), now)
             return None
-        expired = asked is None or asked.token is not None
-        by, uid = (
-            (waits.by, waits.uid) if expired and waits is not None else (asked.by, asked.uid) if asked else ("", 0)
-        )
-        await self._keep(Undo(None, RolledBack(to, now, by, uid, expired)), now)
-        said = {"generation": to, "by": {"uid": uid, "name": by}, "unconfirmed": expired}
+        expired = who is waits
+        await self._keep(Undo(None, RolledBack(to, now, who.by, who.uid, expired)), now)
+        said = {"generation": to, "by": {"uid": who.uid, "name": who.by}, "unconfirmed": expired}
         self._chronicle.note("rolled_back", None, said)
-        log.warning("policies.rolled_back", generation=to, by=by, unconfirmed=expired)
+        log.warning("policies.rolled_back", generation=to, by=who.by, unconfirmed=expired)
         return found
 
     async def give_up(self, reason: str, now: int) -> None:

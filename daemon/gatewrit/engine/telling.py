@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from gatewrit.engine.events import Event, Page, Topic, Turn
 from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import NoJournalError
 from gatewrit.engine.particulars import Revision
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -63,7 +63,7 @@ def _message(kind: str, policy: str | None, data: Mapping[str, Any]) -> str:  # 
         case "gone":
             return f"{name} is gone: neither a file nor an order in force"
         case "suspended":
-            return f"{name} suspended by hand until {instant_text(data['until'])}{_by(data)}"
+            return f"{name} suspended by hand until {utc_text(data['until'])}{_by(data)}"
         case "resumed" | "released" | "forgotten":
             return f"{name} {kind} by hand{_by(data)}"
         case "suspension_ended":
@@ -97,11 +97,6 @@ def _asked(data: Mapping[str, Any]) -> str:
 def _by(data: Mapping[str, Any]) -> str:
     by, reason = data.get("by"), data.get("reason")
     return ("" if by is None else f" by {by['name']}") + (f": {reason}" if reason else "")
-
-
-def instant_text(epoch: int) -> str:
-    """Write an instant (epoch seconds) as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_events(state: Path, turn: Turn) -> Page:

@@ -14,12 +14,11 @@ mistyped by hand, or a receiver whose week counter wrapped, sweeps nothing and s
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gatewrit.engine import durable
 from gatewrit.engine.status import Trouble
-from gatewrit.policy.instant import LAST
+from gatewrit.policy.instant import LAST, utc_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,4 +152,4 @@ def _trouble(kind: str, message: str, state: Path) -> Trouble:
 
 
 def _utc(epoch: float) -> str:
-    return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_text(int(epoch))

@@ -85,13 +85,15 @@ def of_change(intake: Intake, before: Mapping[str, Kept], local: Local, rails: R
     recall, acts = Recall(), acts_in(local, now)
     recall.begin(rails)
     old, new = [], []
+    fresh = set[str]()
     for name, kept in intake.kept.items():
         policy = intake.policies.get(name)
         if policy is not None and name in before and acts(policy) and changed(kept, before[name]):
             old.append(recall.joined(keeping(kept, before[name])))
             new.append(policy)
+            fresh.add(name)
     blocked = [each for each in map(recall.joined, before.values()) if acts(each)] if new else []
-    steady = [each for each in intake.policies.values() if each not in new and acts(each)] if new else []
+    steady = [each for name, each in intake.policies.items() if name not in fresh and acts(each)] if new else []
     found = []
     for family in FAMILIES if new else ():
         within = merge(family, [region(family, *pair) for pair in zip(old, new, strict=True)])

@@ -157,6 +157,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def first_of(words: Sequence[str], most: int) -> str:
+    """Name the first few, and count the others."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
+
+
 def one_of(words: Sequence[str]) -> str:
     """List alternatives for a sentence: `a, b or c`."""
     return _listed(words, "or")

@@ -169,6 +169,11 @@ def _only(text: str, naive: datetime, zone: ZoneInfo) -> datetime:
     raise ValueError(f"{text} doesn't exist, as clocks are set forward; {right} is as long after midnight")
 
 
+def utc_text(epoch: int) -> str:
+    """Write an instant as programs and records have it: RFC 3339, UTC, whole seconds."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _epoch(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.cli import credentials
-from gatewrit.cli.examine.finding import Finding, few, problem, unseen
+from gatewrit.cli.examine.finding import Finding, guarded, problem, unseen
 from gatewrit.cli.seal import sealed
 from gatewrit.cli.service import rails
 from gatewrit.compile.rails import Judge
 from gatewrit.engine import byhand, memory, sealing, trust
+from gatewrit.engine.beside import few
 from gatewrit.engine.generations import Generations
 from gatewrit.engine.journal import database
 from gatewrit.engine.journal.database import DamagedError, JournalError, NoJournalError, path_in
@@ -42,17 +43,10 @@ def examine(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     yield from _protected(settings)
     yield from _directories(settings)
-    yield from _each("the policies", _policies(settings))
-    yield from _each("the state", _state(settings.state))
-    yield from _each("the journal", _journal(path_in(settings.state)))
-    yield from _each("certificate and tokens", _credentials(settings))
-
-
-def _each(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    try:
-        yield from findings
-    except OSError as error:
-        yield unseen(what, error)
+    yield from guarded("the policies", _policies(settings))
+    yield from guarded("the state", _state(settings.state))
+    yield from guarded("the journal", _journal(path_in(settings.state)))
+    yield from guarded("certificate and tokens", _credentials(settings))
 
 
 def _protected(settings: Settings) -> Iterator[Finding]:
@@ -73,10 +67,10 @@ def _protected(settings: Settings) -> Iterator[Finding]:
 def _directories(settings: Settings) -> Iterator[Finding]:
     later = "the daemon makes it when it starts, or systemd does"
     missing = "nothing new can be loaded; what is in force stays"
-    yield from _each("the state directory", _directory(settings.state, "state", settings, later))
-    yield from _each("the runtime directory", _directory(settings.runtime, "runtime", settings, later))
-    yield from _each("the policies directory", _directory(settings.policies, "policies", settings, missing))
-    yield from _each("the room for the state", _space(settings))
+    yield from guarded("the state directory", _directory(settings.state, "state", settings, later))
+    yield from guarded("the runtime directory", _directory(settings.runtime, "runtime", settings, later))
+    yield from guarded("the policies directory", _directory(settings.policies, "policies", settings, missing))
+    yield from guarded("the room for the state", _space(settings))
 
 
 def _directory(path: Path, key: str, settings: Settings, if_missing: str) -> Iterator[Finding]:

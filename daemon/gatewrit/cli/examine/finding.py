@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from gatewrit.engine.status import ACTIONS, WARNING_ACTION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterator
 
     from gatewrit.engine.status import Trouble
     from gatewrit.kernel.trial import Trial
     from gatewrit.settings import Settings
 
 Severity = Literal["ok", "note", "warning", "error"]
-_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,9 @@ def problem(trouble: Trouble) -> Finding:
     return Finding(trouble.severity, trouble.code, f"{trouble.message}{where}", action)
 
 
-def few(names: Collection[str]) -> str:
-    """Write names, the first few of very many."""
-    given = sorted(set(names))
-    return ", ".join(given[:_NAMED]) + (f" and {len(given) - _NAMED} more" if len(given) > _NAMED else "")
+def guarded(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Give findings one by one; where something can't be looked at, say so behind what was found before."""
+    try:
+        yield from findings
+    except OSError as error:
+        yield unseen(what, error)

@@ -7,8 +7,8 @@ from ipaddress import IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatewrit.cli.examine.finding import Finding, few, problem, unseen
-from gatewrit.engine.beside import troubles
+from gatewrit.cli.examine.finding import Finding, guarded, problem
+from gatewrit.engine.beside import few, troubles
 from gatewrit.kernel import beside
 from gatewrit.kernel.beside import FAMILIES
 from gatewrit.kernel.host import read_links
@@ -47,20 +47,13 @@ _SYSCTL = Path("/proc/sys/net")
 
 def examine(subject: Subject) -> Iterator[Finding]:
     """Examine what is set up beside us."""
-    yield from _each("whether this host forwards", _forwarding(subject))
-    yield from _each("other tables", _tables())
-    yield from _each("what passes beside the table", _beside(subject))
-    yield from _each("interfaces", _links(subject))
-    yield from _each("NAT64", _nat64(subject))
-    yield from _each("legacy iptables", _legacy())
-    yield from _each("/etc/nftables.conf", flushing(Path("/etc/nftables.conf"), owned=_owned(subject)))
-
-
-def _each(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    try:
-        yield from findings
-    except OSError as error:
-        yield unseen(what, error)
+    yield from guarded("whether this host forwards", _forwarding(subject))
+    yield from guarded("other tables", _tables())
+    yield from guarded("what passes beside the table", _beside(subject))
+    yield from guarded("interfaces", _links(subject))
+    yield from guarded("NAT64", _nat64(subject))
+    yield from guarded("legacy iptables", _legacy())
+    yield from guarded("/etc/nftables.conf", flushing(Path("/etc/nftables.conf"), owned=_owned(subject)))
 
 
 def _owned(subject: Subject) -> bool | None:

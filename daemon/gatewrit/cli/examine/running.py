@@ -6,18 +6,19 @@ import asyncio
 import pwd
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.api import client, unprivileged
 from gatewrit.api.listen import group_id
-from gatewrit.cli.examine.finding import Finding, problem, unseen
+from gatewrit.cli.examine.finding import Finding, guarded, problem, unseen
+from gatewrit.cli.guardian import systemd_here
 from gatewrit.engine import claim, trust
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.status import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from gatewrit.cli.examine.finding import Subject
     from gatewrit.engine.clock import Clock
@@ -42,7 +43,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
     if subject.readable:
         yield from _daemon(subject.settings)
         yield from _people(subject.settings)
-    if not Path("/run/systemd/system").is_dir() or not _at_home():
+    if not systemd_here():
         yield Finding(
             "note",
             "no_systemd",
@@ -50,17 +51,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
             "when it ends, and before the network at a boot",
         )
         return
-    try:
-        yield from units(_show)
-    except OSError as error:
-        yield unseen("systemd's units", error)
-
-
-def _at_home() -> bool:
-    try:
-        return Path("/proc/self/ns/net").samefile("/proc/1/ns/net")
-    except OSError:
-        return False
+    yield from guarded("systemd's units", units(_show))
 
 
 def clock(here: Clock, state: Path | None) -> Iterator[Finding]:
