@@ -98,8 +98,7 @@ def batch(operation: Operation) -> bytes:
 
 
 def _frame(kind: int, flags: int, body: bytes) -> bytes:
-    length = wire.NLMSGHDR.size + len(body)
-    return wire.NLMSGHDR.pack(length, kind, flags | 1, 1, 0) + body + bytes(-length % 4)
+    return wire.frame(kind, flags | 1, 1, 0, body)
 
 
 def adopt(endpoint: socket.socket) -> None:

@@ -7,8 +7,9 @@ policies come and go between pages.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gatewrit.api import query
@@ -82,24 +83,28 @@ def read_choice(given: dict[str, str]) -> Choice:
 
 def choose(views: Sequence[PolicyView], choice: Choice) -> tuple[Sequence[PolicyView], str | None]:
     """Give a page of the policies, which are sorted by id, and what the next one begins after, if there is one."""
+
+    def key(view: PolicyView) -> Place:
+        return _place(view, choice.sort)
+
     found = [view for view in views if _fits(view, choice)]
     if choice.sort != "id" or choice.down:
-        found.sort(key=lambda view: _place(view, choice.sort), reverse=choice.down)
+        found.sort(key=key, reverse=choice.down)
     after = _after(choice)
     start = 0
-    if after is not None:
-        if choice.down:
-            # bisect wants what ascends.
-            start = len(found) - _before(found[::-1], choice.sort, after)
-        else:
-            start = bisect_right(found, after, key=lambda view: _place(view, choice.sort))
+    if after is not None and choice.down:
+        # bisect wants what ascends.
+        start = len(found) - bisect_left(found[::-1], after, key=key)
+    elif after is not None:
+        start = bisect_right(found, after, key=key)
     page = found[start : start + choice.limit]
     return page, _cursor(page[-1], choice) if start + choice.limit < len(found) else None
 
 
-def _before(found: Sequence[PolicyView], sort: str, place: Place) -> int:
-    low = bisect_right(found, place, key=lambda view: _place(view, sort))
-    return low - (low > 0 and _place(found[low - 1], sort) == place)
+def find(views: Sequence[PolicyView], name: str) -> PolicyView | None:
+    """Give the policy of this id among those, which are sorted by it; None if there is none."""
+    index = bisect_left(views, name, key=attrgetter("id"))
+    return views[index] if index < len(views) and views[index].id == name else None
 
 
 def _fits(view: PolicyView, choice: Choice) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import ETag, web
 
+from gatewrit.api import wire
 from gatewrit.api.bucket import Bucket
 from gatewrit.api.paths import JSON
 
@@ -37,6 +38,11 @@ class Face:
         self.explanations = Bucket()
         self._snapshot: Snapshot | None = None
         self._rendered: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def admit(self) -> None:
+        """Let a question through that costs something; raises `TooOftenError`."""
+        if wait := self.explanations.take(asyncio.get_running_loop().time()):
+            raise wire.TooOftenError(wait)
 
     async def render(self, key: Hashable, snapshot: Snapshot, function: Callable[[], T]) -> T:
         """Return what `function` makes of `snapshot`, which `key` names."""

@@ -122,8 +122,7 @@ async def explain(face: Face, request: web.Request) -> web.Response:
         question = read_question(query.parameters(request))
     except QuestionError as error:
         raise query.bad(error.parameter, str(error)) from None
-    if wait := face.explanations.take(asyncio.get_running_loop().time()):
-        raise wire.TooOftenError(wait)
+    face.admit()
     try:
         found = await face.source.explain(question)
     except NotKeptError as error:

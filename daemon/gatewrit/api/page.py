@@ -8,7 +8,6 @@ daemon is gone turns into the browser's own error; either way a page can't go on
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.api import listing as listings
@@ -21,7 +20,7 @@ from gatewrit.engine.answer import Standing
 from gatewrit.engine.snapshot import PolicyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gatewrit.api.timeline import Axis
     from gatewrit.engine.answer import Answer
@@ -42,8 +41,10 @@ def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING, events:
     chosen = listings.choose(snapshot.policies, listing, now)
     axis = timeline.axis(chosen.views, now, 5)
     problems = sorted(snapshot.problems, key=lambda problem: (problem.severity, problem.since))[:PROBLEMS]
-    page: str = template("overview.html").render(
-        **_frame(snapshot, now),
+    return _page(
+        "overview.html",
+        snapshot,
+        now,
         listing=listing,
         chosen=chosen,
         first=(chosen.number - 1) * listings.ROWS,
@@ -52,12 +53,12 @@ def render(snapshot: Snapshot, now: int, listing: Listing = _EVERYTHING, events:
         total=len(snapshot.policies),
         axis=axis,
         rows=[_row(view, axis, now) for view in chosen.views],
+        following=min(listings.ROWS, chosen.found - (chosen.number - 1) * listings.ROWS - len(chosen.views)),
         problems=[{"problem": problem, "since": moment(problem.since)} for problem in problems],
         problem_count=len(snapshot.problems),
         next_change=_moment(snapshot.next_change),
         events=[(event, moment(event.at)) for event in events],
     )
-    return page.encode("utf-8", "replace")
 
 
 def render_order(
@@ -70,9 +71,11 @@ def render_order(
     """Return the page of one order; `particulars` and `history` (newest first) are None where nobody can tell them."""
     amended, lifted = _amendments(particulars, view)
     axis = timeline.axis([view], now, 7, also=amended, far=timeline.FAR_ALONE)
-    page: str = template("order.html").render(
-        **_frame(snapshot, now),
-        row={**_row(view, axis, now), "line": timeline.line(view, axis, now, amended, lifted)},
+    return _page(
+        "order.html",
+        snapshot,
+        now,
+        row=_row(view, axis, now, amended, lifted),
         view=view,
         particulars=particulars,
         revisions=[(each, moment(each.at)) for each in particulars.revisions] if particulars else [],
@@ -81,7 +84,6 @@ def render_order(
         issued=view.order.issued if view.order else None,
         received=moment_of(view.order.received) if view.order and view.order.received else None,
     )
-    return page.encode("utf-8", "replace")
 
 
 def _amendments(particulars: Particulars | None, view: PolicyView) -> tuple[list[int], int | None]:
@@ -93,8 +95,7 @@ def _amendments(particulars: Particulars | None, view: PolicyView) -> tuple[list
 
 def render_absent(snapshot: Snapshot, now: int, name: str) -> bytes:
     """Return the page in place of an order that there isn't."""
-    page: str = template("absent.html").render(**_frame(snapshot, now), name=name[:64])
-    return page.encode("utf-8", "replace")
+    return _page("absent.html", snapshot, now, name=name[:64])
 
 
 def render_lookup(  # noqa: PLR0913 - what was typed, and what came of it
@@ -107,12 +108,20 @@ def render_lookup(  # noqa: PLR0913 - what was typed, and what came of it
     wrong: str = "",
 ) -> bytes:
     """Return the page of a look-up: its answer, or what is `wrong` with what was typed."""
-    page: str = template("lookup.html").render(
-        **{**_frame(snapshot, now), "typed": typed[:200]},
+    return _page(
+        "lookup.html",
+        snapshot,
+        now,
+        typed=typed[:200],
         answer=None if answer is None else _answer(answer),
         remark=remark,
         wrong=wrong,
     )
+
+
+def _page(name: str, snapshot: Snapshot, now: int, /, **given: Any) -> bytes:
+    """Render a template with what is given, and with what stands on every page."""
+    page: str = template(name).render({**_frame(snapshot, now), **given})
     return page.encode("utf-8", "replace")
 
 
@@ -124,7 +133,6 @@ def _frame(snapshot: Snapshot, now: int) -> dict[str, Any]:
         "gateway": snapshot.gateway,
         "version": snapshot.version,
         "now": moment(now),
-        "clock": datetime.fromtimestamp(now, UTC).strftime("%H:%M:%S"),
         "refresh": _REFRESH_BUSY if busy else _REFRESH,
         "verdict": words.verdict(status),
         "standing": _moment(snapshot.enforcement_since),
@@ -158,7 +166,9 @@ def _answer(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _row(view: PolicyView, axis: Axis, now: int) -> dict[str, Any]:
+def _row(
+    view: PolicyView, axis: Axis, now: int, amended: Sequence[int] = (), lifted: int | None = None
+) -> dict[str, Any]:
     effective = view.effective
     until = effective.until if effective else None
     review_by = effective.review_by if effective else None
@@ -172,7 +182,7 @@ def _row(view: PolicyView, axis: Axis, now: int) -> dict[str, Any]:
         "until": moment_of(until) if until else None,
         "review_by": moment_of(review_by) if review_by else None,
         "overdue": review_by is not None and view.state is PolicyState.IN_FORCE and review_by.epoch <= now,
-        "line": timeline.line(view, axis, now),
+        "line": timeline.line(view, axis, now, amended, lifted),
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gatewrit.api import face as faces
 from gatewrit.api import listing, lookup, page, query, shown, wire
+from gatewrit.api.choose import find
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Turn
 from gatewrit.engine.particulars import UnknownPolicyError
@@ -46,12 +46,13 @@ async def show_order(face: Face, request: web.Request) -> web.Response:
     query.parameters(request)
     name = request.match_info["id"]
     snapshot, now = face.source.snapshot(), face.now()
-    index = bisect_left(snapshot.policies, name, key=attrgetter("id"))
-    if index == len(snapshot.policies) or snapshot.policies[index].id != name:
+    view = find(snapshot.policies, name)
+    if view is None:
         return _html(page.render_absent(snapshot, now, name), 404)
     last = face.source.recent.last
     shown, history = await face.once(("closely", name, last), snapshot, partial(_closely, face, name))
-    return _html(page.render_order(snapshot, now, snapshot.policies[index], shown, history))
+    work = partial(page.render_order, snapshot, now, view, shown, history)
+    return _html(await face.render(("order", now, name, last), snapshot, work))
 
 
 async def _closely(face: Face, name: str) -> tuple[Particulars | None, tuple[Event, ...] | None]:
@@ -75,12 +76,12 @@ async def show_lookup(face: Face, request: web.Request) -> web.Response:
         asked = lookup.read(typed)
     except lookup.UnreadableError as error:
         return _html(page.render_lookup(snapshot, now, typed, wrong=str(error)), 400)
-    wait = face.explanations.take(asyncio.get_running_loop().time())
-    if wait:
-        told = f"Too many look-ups at once; ask again in {wait} s."
-        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 429)
     try:
+        face.admit()
         answer = await face.source.explain(asked.question)
+    except wire.TooOftenError as error:
+        told = f"Too many look-ups at once; ask again in {error.wait} s."
+        return _html(page.render_lookup(snapshot, now, typed, wrong=told), 429)
     except wire.RequestError as error:
         return _html(page.render_lookup(snapshot, now, typed, wrong=error.detail), error.status)
     except NotKeptError as error:
@@ -96,10 +97,7 @@ async def show_static(face: Face, request: web.Request) -> web.Response:
     query.parameters(request)
     name = request.path.rpartition("/")[2]
     body, version = shown.static(name)
-    response = web.Response(body=body, content_type=shown.STATIC[name], charset="utf-8")
-    if any(tag.value in (version, "*") for tag in request.if_none_match or ()):
-        response = web.Response(status=304)
-    response.etag = version
+    response = faces.answer(request, faces.Rendered(body, version), shown.STATIC[name])
     response.headers["Cache-Control"] = "no-cache"
     return response
 

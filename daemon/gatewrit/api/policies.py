@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from gatewrit.api import closely, documents, query, table, wire
-from gatewrit.api.choose import choose, read_choice
+from gatewrit.api import closely, documents, query, table, wire, words
+from gatewrit.api.choose import choose, find, read_choice
 from gatewrit.api.face import answer, rendered
 from gatewrit.api.paths import CSV, JSON
 from gatewrit.engine.answer import NotKeptError
@@ -51,7 +49,7 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
     """Answer with one policy, as it is or as it stood."""
     at = query.read_past(query.parameters(request), face.now())
     snapshot, name = face.source.snapshot(), request.match_info["id"]
-    view = _view(snapshot.policies if at is None else await _stood(face, at), name)
+    view = find(snapshot.policies if at is None else await _stood(face, at), name)
     if view is None:
         raise _unknown()
 
@@ -66,8 +64,7 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
 async def _stood(face: Face, at: int) -> tuple[PolicyView, ...]:
     """Ask how the policies stood; whoever asks again meanwhile gets the same."""
     source = face.source
-    if wait := face.explanations.take(asyncio.get_running_loop().time()):
-        raise wire.TooOftenError(wait)
+    face.admit()
     try:
         return await face.once(("past", at), source.snapshot(), lambda: source.archive.policies_at(at))
     except NotKeptError as error:
@@ -83,7 +80,7 @@ async def list_addresses(face: Face, request: web.Request) -> web.Response:
     if after is not None and len(digest) != _DIGEST:
         raise query.no_cursor()
     name = request.match_info["id"]
-    if _view(face.source.snapshot().policies, name) is None:
+    if find(face.source.snapshot().policies, name) is None:
         raise _unknown()
     try:
         listing = await face.source.archive.listing(name, begin, limit)
@@ -111,7 +108,7 @@ async def show_history(face: Face, request: web.Request) -> web.Response:
         page = await face.source.archive.events(turn)
     except NotKeptError as error:
         raise wire.RequestError(503, "not_kept", f"Nobody can tell: {error}.") from None
-    if name is not None and not page.events and _view(face.source.snapshot().policies, name) is None:
+    if name is not None and not page.events and find(face.source.snapshot().policies, name) is None:
         raise _unknown()
     following = str(page.events[-1].id) if page.more and page.events else None
     items = [closely.event_document(each) for each in page.events]
@@ -146,14 +143,9 @@ async def _particulars(face: Face, name: str, at: int | None) -> Particulars | N
     except UnknownPolicyError:
         return None
     except wire.RequestError as error:
-        if error.code != "enforcer_silent":
+        if error.code != words.SILENT:
             raise
         return None
-
-
-def _view(views: tuple[PolicyView, ...], name: str) -> PolicyView | None:
-    index = bisect_left(views, name, key=attrgetter("id"))
-    return views[index] if index < len(views) and views[index].id == name else None
 
 
 def _unknown() -> wire.RequestError:

@@ -22,6 +22,7 @@ from gatewrit.api.access import connection_of, veil
 from gatewrit.api.documents import stated
 from gatewrit.api.door import HERE
 from gatewrit.api.tokens import Role
+from gatewrit.api.words import SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Event, Topic, Turn
 
@@ -43,7 +44,7 @@ _HEARTBEAT, _LOOK = 15, 1.0
 _RETRY = 3000
 #: Rows of the journal that somebody who comes back is told; whoever missed more fetches everything anew.
 _CAUGHT_UP = 1000
-GAP, SILENT = "gap", "enforcer_silent"
+GAP = "gap"
 _GAP = "what happened since the event that was named isn't kept here; fetch everything anew"
 _SILENT = "the enforcing process isn't heard from: nothing that is shown is sure to be so; what the kernel had stays"
 _LARGEST_ID = (1 << 63) - 1

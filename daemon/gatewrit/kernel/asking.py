@@ -19,7 +19,6 @@ from gatewrit.kernel import messages, wire
 if TYPE_CHECKING:
     from gatewrit.kernel.messages import Message
 
-_NETLINK_NETFILTER = 12
 _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
 _ERROR, _DONE = 2, 3
 #: The kernel fills 32 KB at once at most (netlink_dump()).
@@ -43,7 +42,7 @@ class Asking:
         """Open the socket, unless there is one that can be used."""
         if self._socket is not None:
             return
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, wire.NETLINK_NETFILTER)
         try:
             opened.bind((0, 0))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _WITHIN)
@@ -87,8 +86,7 @@ class Asking:
         self._sequence += 1
         body = wire.NFGENMSG.pack(family, 0, 0) + message.payload
         kind, flags = subsystem << 8 | message.kind, _REQUEST | (_DUMP if dump else 0)
-        head = wire.NLMSGHDR.pack(wire.NLMSGHDR.size + len(body), kind, flags, self._sequence, 0)
-        self._socket.send(head + body + bytes(-len(body) % 4))
+        self._socket.send(wire.frame(kind, flags, self._sequence, 0, body))
         found: list[bytes] = []
         while not self._take(self._receive(self._socket), found) and dump:
             pass

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from gatewrit.kernel import wire
 
-_NETLINK_NETFILTER = 12
 _NETLINK_CAP_ACK = 10
 _SO_SNDBUFFORCE = 32
 _BUFFER = 1 << 20
@@ -26,7 +25,7 @@ _HERE = Path("/proc/self/ns/net")
 
 def open_endpoint() -> socket.socket:
     """Open a socket in this network namespace, bound to a port of its own. Raises `OSError`."""
-    endpoint = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    endpoint = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, wire.NETLINK_NETFILTER)
     try:
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -47,7 +46,7 @@ def adopted(descriptor: int) -> socket.socket | None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
         return None
-    if (endpoint.family, endpoint.proto) == (socket.AF_NETLINK, _NETLINK_NETFILTER) and _is_of_here(endpoint):
+    if (endpoint.family, endpoint.proto) == (socket.AF_NETLINK, wire.NETLINK_NETFILTER) and _is_of_here(endpoint):
         return endpoint
     endpoint.close()
     return None

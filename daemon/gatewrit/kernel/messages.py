@@ -229,7 +229,7 @@ def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | Non
     Of sets whose elements weren't asked for, those in `known` are taken. `decoded` is what `decode` made of rules
     before; it is brought up to date.
     """
-    table = next((found for found in map(wire.attributes, answers.tables) if _named(found, 1)), None)
+    table = own_table(answers.tables)
     if table is None:
         return Actual(answers.generation)
     foreign = [
@@ -264,12 +264,17 @@ def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | Non
     return Actual(answers.generation, wire.number(table[4]), chains, sets, counters, unknown, answers.handles)
 
 
+def own_table(tables: Iterable[bytes]) -> wire.Attributes | None:
+    """Give what is said of our table; None if there is none."""
+    return next(filter(_ours, map(wire.attributes, tables)), None)
+
+
 def tenure(tables: Iterable[bytes], port: int, *, owning: bool) -> tuple[Tenure, int | None]:
     """Say who may change our table, seen from a socket with this port; and the port of who owns it if that is another.
 
     `owning`: it is to be ours alone, and the kernel can do that.
     """
-    table = next((found for found in map(wire.attributes, tables) if _named(found, 1)), None)
+    table = own_table(tables)
     if table is None:
         return (Tenure.OURS if owning else Tenure.OPEN), None
     flags = wire.number(table.get(2, b""))

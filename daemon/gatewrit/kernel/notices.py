@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 #: NFNLGRP_NFTABLES (include/uapi/linux/netfilter/nfnetlink.h).
 _GROUP = 7
-_NETLINK_NETFILTER = 12
 _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
 _HEADERS = wire.NLMSGHDR.size + wire.NFGENMSG.size
 #: The table's name as a datagram has it, whatever else is in there.
@@ -46,7 +45,7 @@ class Notices:
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, wire.NETLINK_NETFILTER)
         try:
             self._socket.bind((0, 0))
             self._socket.setsockopt(wire.SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket, NetlinkRequest
 
@@ -134,9 +134,7 @@ class _Raw:
     def encode(self) -> None:
         """Put the netlink header (struct nlmsghdr) in front."""
         head = self.header
-        length = wire.NLMSGHDR.size + len(self.body)
-        fields = (length, head["type"], head["flags"], head["sequence_number"], head["pid"])
-        self.data = wire.NLMSGHDR.pack(*fields) + self.body + bytes(-length % 4)
+        self.data = wire.frame(head["type"], head["flags"], head["sequence_number"], head["pid"], self.body)
 
 
 def _nfgenmsg(resource: int = 0, family: int = messages.NFPROTO_INET) -> bytes:
@@ -194,7 +192,7 @@ class NftSocket:
             endpoint.drain(self._held)
         # A descriptor of its own, for pyroute2 gives up what has failed once: the table mustn't be without owner then.
         own = socket.socket(fileno=os.dup(self._held.fileno()))
-        self._netlink = AsyncNetlinkSocket(family=NETLINK_NETFILTER, use_socket=own)
+        self._netlink = AsyncNetlinkSocket(family=wire.NETLINK_NETFILTER, use_socket=own)
         await self._netlink.setup_endpoint()
         self._broken = None
         self._strays = asyncio.create_task(self._take_strays())
@@ -297,14 +295,14 @@ class NftSocket:
         sequence, pid = head[3], head[4]
         genid = b"" if generation is None else wire.be32(_BATCH_GENID, generation)
         marks = [(_BATCH_BEGIN, _nfgenmsg(messages.SUBSYSTEM, 0) + genid)]
-        parts = [_frame(kind, NLM_F_REQUEST, sequence, pid, body) for kind, body in marks]
+        parts = [wire.frame(kind, NLM_F_REQUEST, sequence, pid, body) for kind, body in marks]
         for message in encoded[:-1]:
             kind = messages.SUBSYSTEM << 8 | message.kind
-            parts.append(_frame(kind, NLM_F_REQUEST | message.flags, sequence, pid, _nfgenmsg() + message.payload))
+            parts.append(wire.frame(kind, NLM_F_REQUEST | message.flags, sequence, pid, _nfgenmsg() + message.payload))
         parts.append(last.msg.data)
         if not try_only:
             # A batch without an end is examined and dropped (nfnetlink_rcv_batch()).
-            parts.append(_frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
+            parts.append(wire.frame(_BATCH_END, NLM_F_REQUEST, sequence, pid, _nfgenmsg(messages.SUBSYSTEM, 0)))
         await self._send_batch(b"".join(parts))
         await self._acknowledged(last)
 
@@ -411,7 +409,8 @@ class NftSocket:
     async def _dump_all(self, generation: int, known: Actual | None) -> messages.Answers | None:
         tables = await self._dump(messages.GETTABLE)
         with _understood("read the tables"):
-            handle = _handle(tables)
+            table = messages.own_table(tables)
+            handle = None if table is None else wire.number(table[4])
         if handle is None:
             return messages.Answers(generation, tables)
         sets = await self._dump(messages.GETSET)
@@ -433,12 +432,6 @@ class NftSocket:
         )
 
 
-def _handle(tables: tuple[bytes, ...]) -> int | None:
-    """Give the handle of our table."""
-    found = (parts for parts in map(wire.attributes, tables) if wire.text(parts.get(1, b"")) == TABLE)
-    return next((wire.number(parts[4]) for parts in found), None)
-
-
 @contextmanager
 def _understood(what: str) -> Iterator[None]:
     """Turn an answer that isn't what it claims to be into `KernelError`: whoever asked tries again, and says so."""
@@ -446,8 +439,3 @@ def _understood(what: str) -> Iterator[None]:
         yield
     except wire.WireError as error:
         raise KernelError(errno.EBADMSG, f"{what}, of which this came back: {error}") from error
-
-
-def _frame(kind: int, flags: int, sequence: int, pid: int, body: bytes) -> bytes:
-    length = wire.NLMSGHDR.size + len(body)
-    return wire.NLMSGHDR.pack(length, kind, flags, sequence, pid) + body + bytes(-length % 4)

@@ -21,10 +21,17 @@ NLMSGHDR = struct.Struct("=IHHII")
 NFGENMSG = struct.Struct("!BBH")
 #: The level of netlink's own socket options.
 SOL_NETLINK = 270
+#: The protocol of nfnetlink's sockets (include/uapi/linux/netlink.h).
+NETLINK_NETFILTER = 12
 
 
 class WireError(ValueError):
     """Bytes that are not what they claim to be."""
+
+
+def frame(kind: int, flags: int, sequence: int, port: int, body: bytes) -> bytes:
+    """Put struct nlmsghdr in front of a message's body, and pad it."""
+    return NLMSGHDR.pack(NLMSGHDR.size + len(body), kind, flags, sequence, port) + body + bytes(-len(body) % 4)
 
 
 def attr(kind: int, payload: bytes) -> bytes:

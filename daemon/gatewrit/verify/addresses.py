@@ -166,7 +166,7 @@ class Classes:
         The parts are disjoint, not empty, and together all of `among`.
         """
         held = self.layers[asking]
-        inside = _flags(among, len(self))[held.classes]
+        inside = flags(among, len(self))[held.classes]
         classes, label = held.classes[inside], held.label[inside]
         left = among
         if len(classes):
@@ -200,10 +200,10 @@ def members(mask: int) -> Indices:
     """Give the numbers of the bits that are set."""
     if not mask & (mask - 1):
         return np.array([mask.bit_length() - 1] if mask else [], np.int64)
-    return np.flatnonzero(_flags(mask, mask.bit_length()))
+    return np.flatnonzero(flags(mask, mask.bit_length()))
 
 
-def _flags(mask: int, size: int) -> NDArray[np.bool_]:
+def flags(mask: int, size: int) -> NDArray[np.bool_]:
     """Say of each number below `size` whether its bit is set."""
     raw = np.frombuffer(mask.to_bytes(size // 8 + 1, "little"), np.uint8)
     return np.unpackbits(raw, count=size, bitorder="little").view(np.bool_)

@@ -7,13 +7,13 @@ to all packets that get there, as arrays. What only an interface decides can't b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewrit.kernel import keys
 from gatewrit.kernel.ruleset import padded
+from gatewrit.verify.addresses import flags
 from gatewrit.verify.reading import read_chains
 from gatewrit.verify.space import (
     DESTINATION,
@@ -225,13 +225,8 @@ class _Run:
         return at
 
 
-@lru_cache(maxsize=256)
-def _flags(mask: int) -> NDArray[np.bool_]:
-    raw = np.frombuffer(mask.to_bytes(mask.bit_length() // 8 + 1, "little"), np.uint8)
-    return np.unpackbits(raw, bitorder="little").view(np.bool_)
-
-
 def _holds(mask: int, values: Values) -> NDArray[np.bool_]:
     """Say of each value whether its bit is set."""
-    flags = _flags(mask)
-    return (values < len(flags)) & flags[np.minimum(values, len(flags) - 1)]
+    # The last one is clear.
+    known = flags(mask, mask.bit_length() + 1)
+    return known[np.minimum(values, len(known) - 1)]
