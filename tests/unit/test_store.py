@@ -71,7 +71,7 @@ def test_what_has_not_changed_is_not_even_looked_at(tmp_path: Path) -> None:
         store.save(again, policies)
 
 
-@pytest.mark.parametrize("what", ["write", "_sync_folder"])
+@pytest.mark.parametrize("what", ["write", "sync_folder"])
 def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, what: str) -> None:
     """The daemon goes on with what counts, so the next save comes from a state that the disk never had."""
     for failing in range(6):
