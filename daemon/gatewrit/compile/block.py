@@ -1,6 +1,6 @@
 """One block of addresses: the chain that finds the verdict of those in it.
 
-    ip daddr & 255.255.255.0 != @to4.206.0.0.0/7.guard return       only in these /24s is there anything
+    ip daddr & 255.255.255.128 != @to4.206.0.0.0/7.guard return       only in these /25s is there anything
     ip daddr & 255.255.255.128 @to4.206.0.0.0/7.25.91b4435a8a goto to4.91b4435a8a
     ip daddr & 255.255.255.240 vmap @to4.206.0.0.0/7.28             few entries each of many verdicts
     ip daddr vmap @to4.206.0.0.0/7.rest                             what is no prefix, and lengths that are rare
@@ -47,7 +47,9 @@ _PIECES = 4
 _HASHES = 8
 #: Prefixes that make this part of a hash's entries, when cut to its length, are cut and go along with them.
 _ALONG = 4
-#: A guard is worth its memory if at most this share of the block is occupied, in parts of a fitting length.
+#: A guard's parts are as small as they can be without being more, by this, than what they stand for.
+_GROWN = 1.2
+#: It is worth its memory if at most this share of the block is occupied.
 _OCCUPIED = 0.125
 #: Look-ups of up to this weight, see `_weight`, go without a guard.
 _UNGUARDED = 2.5
@@ -254,16 +256,16 @@ class _Drawn:
         return self.draft.add_set(spec, Elements(self._key.length, first, last, label, said))
 
     def _guard(self, entries: _Entries, usual: Verdict) -> Rule | None:
-        """Add the guard, of parts as large as leaves most of the block empty; None if no length does."""
-        low, high = self.block.length + 1, min(WIDTHS[self.block.family], self.block.length + 48)
-        # The longer the parts, the larger the share of them that is empty.
+        """Add the guard, of parts as small as hardly cut an entry; None if even these leave too little empty."""
+        low, high = self.block.length, min(WIDTHS[self.block.family], self.block.length + 48)
+        # The smaller the parts, the more of them, and the larger the share of the block that is outside all of them.
         while low < high:
-            middle = (low + high) // 2
-            if _parts(entries, self.block, middle) <= _OCCUPIED * 2.0 ** (middle - self.block.length):
-                high = middle
+            middle = (low + high + 1) // 2
+            if _parts(entries, self.block, middle) <= len(entries) * _GROWN:
+                low = middle
             else:
-                low = middle + 1
-        if _parts(entries, self.block, low) > min(len(entries) * 1.25, _OCCUPIED * 2.0 ** (low - self.block.length)):
+                high = middle - 1
+        if _parts(entries, self.block, low) > _OCCUPIED * 2.0 ** (low - self.block.length):
             return None
         keys = _occupied(entries, self.block, low)
         spec = SetSpec(f"{self.chain}.guard", (self._key,), False, False, size=size_for(len(keys)))
