@@ -64,3 +64,47 @@ def preparing(gateway: Gateway) -> dict[str, Any] | None:
     """Give the progress once elements are being prepared in the kernel."""
     progress: dict[str, Any] | None = gateway.status()["progress"]
     return progress if progress and progress["total"] >= PREFIXES else None
+
+
+def test_what_spares_packets_look_ups_comes_once_all_is_enforced(gateway: Gateway) -> None:
+    gateway.order("first", "203.0.1.0/24", "tcp/3101")
+    gateway.set(limits={"change_share": 1.0, "total_share": 1.0})
+    gateway.start()
+    gateway.write("services/bulk.txt", apart(0))
+    gateway.order("bulk", "bulk.txt", "any", action="drop")
+    assert gateway.reload()["ok"]
+    until(lambda: causes(gateway)[-1] == "shortcuts")
+    assert causes(gateway)[-2:] == ["reload", "shortcuts"]
+    listed = gateway.listing()
+    assert ".guard return" in listed
+    assert gateway.cli("verify").returncode == 0
+
+    # All of it is another list: what is there of it at its name goes first, and comes back last.
+    gateway.write("services/bulk.txt", apart(32))
+    assert gateway.reload()["ok"]
+    assert gateway.cli("verify").returncode == 0
+    until(lambda: causes(gateway)[-2:] == ["reload", "shortcuts"] and causes(gateway).count("shortcuts") == 2)
+    assert gateway.listing().count(".guard return") == listed.count(".guard return")
+    assert gateway.cli("verify").returncode == 0
+    assert gateway.problems() == []
+
+    # Whoever comes next finds nothing to do, whether all of them are there or not.
+    applied = causes(gateway)
+    gateway.restart(signal.SIGKILL)
+    assert causes(gateway) == applied
+    gateway.write("services/bulk.txt", apart(0))
+    assert gateway.reload()["ok"]
+    gateway.restart(signal.SIGKILL)
+    until(lambda: causes(gateway)[-1] == "shortcuts" and gateway.status()["progress"] is None)
+    assert gateway.cli("verify").returncode == 0
+
+
+def apart(shift: int) -> str:
+    """Give 80,000 ranges of three lengths, far apart: a shortcut stands before their look-ups."""
+    lines = (f"{20 + at // 32768}.{at // 128 % 256}.{at % 128 * 2}.{shift}/{28 + at % 3}" for at in range(80_000))
+    return "\n".join(lines) + "\n"
+
+
+def causes(gateway: Gateway) -> list[str]:
+    """Say why each change of the kernel was made."""
+    return [str(line["cause"]) for line in gateway.logged("reconcile.applied")]

@@ -16,6 +16,7 @@ from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.elements import Elements
 from gatewrit.kernel.plan import AT_ONCE, diff
 from gatewrit.kernel.ruleset import Set
+from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.transaction import Actual, ActualChain, AddChain, DeleteSet, Transaction
 from gatewrit.policy.model import Transport
 from support.fake import FakeKernel
@@ -93,6 +94,11 @@ OUTSIDE: dict[Family, int] = {4: 0x0B000001, 6: 0x0B000001 << 96}
 sent = tcp_packets(lambda family: st.just(OUTSIDE[family]), 10, 30)
 
 
+def lean(compiled: Compiled) -> Compiled:
+    """Give what a daemon enforces while shortcuts are still to come."""
+    return replace(compiled, ruleset=without_shortcuts(compiled.ruleset, {}, 0))
+
+
 async def check(one: Compiled, two: Compiled, packets: list[Packet], at_once: int) -> None:
     """Go from one ruleset to the other, each packet being overtaken anywhere on its way by each transaction."""
     kernel, fresh, names = FakeKernel(), FakeKernel(), {**one.counters, **two.counters}
@@ -131,22 +137,32 @@ BOTTOM: dict[Family, int] = {4: 206 << 24 | 51 << 16 | 26 << 8, 6: 0x2607FFC0 <<
 @settings(max_examples=60)
 @given(st.data(), st.sampled_from([4, 6]), st.sampled_from(DENSE), st.sampled_from([0, AT_ONCE]))
 def test_a_little_of_two_dense_lists(data: st.DataObject, family: Family, sizes: Sizes, at_once: int) -> None:
-    """Addresses come and go in a list behind one port and one behind all, and move from one to the other."""
+    """Addresses come and go in a list behind one port and one behind all, and move from one to the other.
+
+    Shortcuts may be left out before or after that.
+    """
     runs = st.lists(st.tuples(st.integers(0, 127), st.integers(1, 6)), max_size=4)
     lists = [data.draw(st.sets(st.integers(0, 127), min_size=20, max_size=90)) for _ in range(2)]
     changed = [{each for first, count in data.draw(runs) for each in range(first, first + count)} for _ in range(2)]
 
+    # Apart and of several lengths, so that a shortcut is worth it; or side by side.
+    apart = data.draw(st.booleans(), label="apart")
+
+    def places(number: int) -> tuple[int, int]:
+        first = BOTTOM[family] + number * (64 if apart else 1)
+        return first, first + (number % 4 if apart else 0)
+
     def ruleset(lists: list[set[int]]) -> Compiled:
         made = []
         for name, numbers, transport in zip("ab", lists, (Transport(6, 3101, 3101), Transport(None)), strict=True):
-            own = [(BOTTOM[family] + each, BOTTOM[family] + each) for each in sorted(numbers)]
-            parts = [ranges_of(family, own)]
+            parts = [ranges_of(family, [places(each) for each in sorted(numbers)])]
             made.append(policy(name, services_of(name, parts, [transport]), start=0))
         return ruled(made, sizes)
 
     near = sorted({each + by for part in changed for each in part for by in (-1, 0, 1)})
-    packets = [
-        Packet(family, OUTSIDE[family], BOTTOM[family] + each, 6, 4000, port) for each in near for port in (3101, 1)
-    ]
+    packets = [Packet(family, OUTSIDE[family], places(each)[1], 6, 4000, port) for each in near for port in (3101, 1)]
     two = [numbers ^ change for numbers, change in zip(lists, changed, strict=True)]
-    asyncio.run(check(ruleset(lists), ruleset(two), packets, at_once))
+    before, after = (
+        data.draw(st.sampled_from([each, lean(each)]), label="shortcuts") for each in (ruleset(lists), ruleset(two))
+    )
+    asyncio.run(check(before, after, packets, at_once))

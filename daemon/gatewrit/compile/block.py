@@ -270,7 +270,7 @@ class _Drawn:
         keys = _occupied(entries, self.block, low)
         spec = SetSpec(f"{self.chain}.guard", (self._key,), False, False, size=size_for(len(keys)))
         name = self.draft.add_set(spec, Elements(self._key.length, keys, keys, np.zeros(len(keys), np.int32)))
-        return Rule((InSet(self._masked(low), name, inverted=True), usual), "nothing else there")
+        return Rule((InSet(self._masked(low), name, inverted=True), usual), "nothing else there", shortcut=True)
 
 
 def _weight(hashes: int, intervals: int) -> float:

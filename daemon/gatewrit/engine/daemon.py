@@ -44,7 +44,7 @@ from gatewrit.engine.timing import Agenda, first
 from gatewrit.engine.trust import FILE as FLOOR_FILE
 from gatewrit.engine.trust import Timekeeper
 from gatewrit.engine.watch import changes
-from gatewrit.kernel import text
+from gatewrit.kernel import shortcuts, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -195,6 +195,7 @@ class Daemon:
     async def run(self) -> NoReturn:
         """Live: ends only by being cancelled, or by a mistake of ours."""
         await asyncio.to_thread(self._remember)
+        self._enforcer.late = shortcuts.AT_ONCE
         self.chronicle.note("started", None, self._config.about())
         with (
             self._clock.watch(self._clock_was_set),
@@ -227,6 +228,8 @@ class Daemon:
                 await self._advance("host")
         elif self._awaited is not None:
             await self._finish()
+        elif self._agenda.is_due("complete"):
+            await self._complete()
         elif self._agenda.is_due("look"):
             await self._look()
         else:
@@ -336,6 +339,14 @@ class Daemon:
             outcome = await self._begun(outcome)
         waiting, self._waiting = self._waiting, []
         await self._answer(waiting, outcome)
+
+    async def _complete(self) -> None:
+        """Add what spares packets look-ups, now that everything is enforced."""
+        with self._drift.mute():
+            finished = await self._enforcer.complete(self._go_on)
+        if finished:
+            await self._enforce("shortcuts")
+            await asyncio.to_thread(heap.trim)
 
     def _go_on(self, done: int, size: int) -> bool:
         """Show how far the preparing is, and stop it where somebody is in a hurry."""

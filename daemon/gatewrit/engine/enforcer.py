@@ -12,7 +12,9 @@ from gatewrit.engine import memory, status
 from gatewrit.engine import reconcile as reconcile_
 from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
+from gatewrit.kernel.draft import TWIN
 from gatewrit.kernel.ruleset import TABLE
+from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.socket import KernelError, TableHeldError, held_text
 from gatewrit.kernel.transaction import Tenure
 
@@ -43,6 +45,8 @@ _UNOWNED = (
     f"the table inet {TABLE} was made by an older version, by hand or while `table_owner` was off, so the kernel can't "
     "give it an owner: it is enforced, but other programs can change it; what they change is seen and repaired"
 )
+#: Seconds until shortcuts that the kernel had no room for are tried again.
+_COMPLETE_AGAIN = 60.0
 #: Seconds until a failed pass is tried again: doubled each time, up to the last.
 _RETRY_FIRST, _RETRY_LAST = 0.5, 30.0
 
@@ -61,6 +65,9 @@ class Enforcer:
         self._scribe = scribe
         self._compiled: Compiled | None = None
         self._coming: Ruleset | None = None
+        #: From how many missing elements on shortcuts come later, if somebody stays who sees to them.
+        self.late: int | None = None
+        self._late_by = 0.0
         #: What the kernel last held, and whether somebody else changed the ruleset since, of which little was read.
         self._known: Actual | None = None
         self._suspect = False
@@ -100,12 +107,45 @@ class Enforcer:
         """
         self._coming = ruleset
         try:
-            around = Around(self._known, go_on=go_on)
+            if self.late is not None:
+                await self._make_room(ruleset, self.late)
+            around = Around(self._known, late=self.late, go_on=go_on)
             self._known, finished = await reconcile_.prepare(self._kernel, ruleset, around)
-        except KernelError as error:
+        except (KernelError, NotConvergedError) as error:
             log.warning("reconcile.unprepared", reason=str(error))
             self._known = None
             return True
+        return finished
+
+    async def _make_room(self, coming: Ruleset, late: int) -> None:
+        """Give up the shortcuts that `coming` has no use for, before the kernel has to hold two of everything."""
+        lean = without_shortcuts(self.compiled.ruleset, coming.sets, late)
+        given_up = self.compiled.ruleset.sets.keys() - lean.sets
+        there = self._known.sets if self._known is not None else given_up
+        if any(each in there for name in given_up for each in (name, name + TWIN)):
+            done = await reconcile(self._kernel, lean, Around(self._known, without_shortcuts(coming, {}, late), late))
+            self._known = done.actual
+            self._agenda.hasten("complete", 0.0)
+
+    async def complete(self, go_on: Callable[[int, int], bool]) -> bool:
+        """Prepare the shortcuts that were to come later; False if `go_on` said to stop, or the kernel has no room.
+
+        They are tried again then. The pass that comes next puts them to use.
+        """
+        self._late_by = 0.0
+        try:
+            around = Around(self._known, go_on=go_on)
+            self._known, finished = await reconcile_.prepare(self._kernel, self.compiled.ruleset, around)
+        except KernelError as error:
+            log.warning(
+                "reconcile.incomplete",
+                reason=str(error),
+                means="all is enforced, packets take longer",
+                again_in_s=_COMPLETE_AGAIN,
+            )
+            self._known, self._late_by = None, _COMPLETE_AGAIN
+            self._agenda.plan("complete", self._late_by)
+            return False
         return finished
 
     def swept(self) -> None:
@@ -148,13 +188,18 @@ class Enforcer:
         try:
             whole = await self._reads_all(cause)
             known = None if whole else self._known
-            done = await reconcile(self._kernel, self._compiled.ruleset, Around(known, self._coming, go_on))
+            around = Around(known, self._coming, self.late, go_on)
+            done = await reconcile(self._kernel, self._compiled.ruleset, around)
         except (KernelError, NotConvergedError) as error:
             self._known = None
             self._fail(error)
             return None
         took = self._clock.monotonic() - began
         self._known = done.actual
+        if done.complete:
+            self._agenda.drop("complete")
+        else:
+            self._agenda.hasten("complete", self._late_by)
         self._note_tenure(done)
         if whole:
             self._suspect, self._proven_at, self._proving_took = False, self._clock.monotonic(), took

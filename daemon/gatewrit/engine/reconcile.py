@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel.plan import Plan, diff, settled
+from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import Transaction
 
@@ -37,7 +38,8 @@ class NotConvergedError(Exception):
 class Pass:
     """What a pass did: `changed` objects, rules and elements. `found` was read before it, `actual` after it.
 
-    `met`: whether packets could meet a difference between what was found and what was desired.
+    `met`: whether packets could meet a difference between what was found and what was desired. `complete`: whether it
+    has all shortcuts; what packets come to is as desired in any case.
     """
 
     changed: int
@@ -46,6 +48,7 @@ class Pass:
     actual: Actual
     sweep: Transaction
     met: bool
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,12 +56,13 @@ class Around:
     """What a pass goes by, besides what is desired.
 
     `known` is what was read before: elements of sets that are still the same sets are taken from there. `coming` is
-    what is being prepared for later. `go_on` is asked before each batch of what is prepared, with how much of how much
-    is done.
+    what is being prepared for later. Shortcuts that lack more elements than `late`, in all, come later; None: never.
+    `go_on` is asked before each batch of what is prepared, with how much of how much is done.
     """
 
     known: Actual | None = None
     coming: Ruleset | None = None
+    late: int | None = None
     go_on: Callable[[int, int], bool] = lambda _done, _all: True
 
 
@@ -79,9 +83,9 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
         actual = await kernel.read(known)
         found = found or actual
         # Comparing a large ruleset takes a while; others are answered meanwhile.
-        plan = await asyncio.to_thread(diff, desired, actual, around.coming, largest=kernel.largest)
+        plan, sought = await asyncio.to_thread(_planned, desired, actual, around, kernel.largest)
         if not plan:
-            return Pass(changed, first, found, settled(desired, actual), plan.sweep, met)
+            return Pass(changed, first, found, settled(sought, actual), plan.sweep, met, sought is desired)
         whole = plan.whole
         first, met = first or whole, met or bool(plan.steps)
         try:
@@ -109,11 +113,18 @@ async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Act
     Gives what was read before that, but for the sets that were worked on, and whether all of it is prepared now.
     """
     actual = await kernel.read(around.known)
-    plan = await asyncio.to_thread(diff, desired, actual, largest=kernel.largest)
+    plan, _ = await asyncio.to_thread(_planned, desired, actual, replace(around, coming=None), kernel.largest)
     if actual.handle is None or not plan.prepare:
         return actual, True
     _, finished = await _prepare(kernel, plan.prepare, around.go_on)
     return without_sets(actual, plan.prepare.sets), finished
+
+
+def _planned(desired: Ruleset, actual: Actual, around: Around, largest: int | None) -> tuple[Plan, Ruleset]:
+    """Give the plan of a pass, and what it is for: all of what is desired, or what matters of it."""
+    sought = desired if around.late is None else without_shortcuts(desired, actual.sets, around.late)
+    coming = around.coming or (None if sought is desired else desired)
+    return diff(sought, actual, coming, largest=largest), sought
 
 
 async def _prepare(kernel: Kernel, transaction: Transaction, go_on: Callable[[int, int], bool]) -> tuple[int, bool]:

@@ -224,10 +224,14 @@ Statement = InSet | ByMap | ProtocolIs | PortIs | LaterFragment | Unfragmented |
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Statements from left to right, and a comment for who reads `nft list ruleset`."""
+    """Statements from left to right, and a comment for who reads `nft list ruleset`.
+
+    A `shortcut` only spares packets look-ups: without it, the rules behind it come to the same.
+    """
 
     statements: tuple[Statement, ...]
     comment: str | None = None
+    shortcut: bool = False
 
 
 HookName = Literal["prerouting", "input", "forward", "output"]
