@@ -16,10 +16,10 @@ from gatewrit.compile import rows
 from gatewrit.compile.rows import apart, meeting, meets
 from gatewrit.compile.spans import Spans, merge
 from gatewrit.engine import extent, holds
-from gatewrit.engine.extent import least, measure, region, total
-from gatewrit.policy.model import Endpoint, Policy, Ranges
+from gatewrit.engine.extent import Delta, least, measure, region, total
+from gatewrit.policy.model import Endpoint, Policy, Ranges, Transport
 from support import plainly
-from support.strategies import PLACE, TRANSPORTS, policy_sets, ranges, ranges_of, services
+from support.strategies import PLACE, TRANSPORTS, policy, policy_sets, ranges, ranges_of, services, services_of
 
 if TYPE_CHECKING:
     from gatewrit.policy.terms import Family
@@ -116,8 +116,8 @@ class Change:
 @st.composite
 def changes(draw: st.DrawFn, family: Family) -> list[Change]:
     found = []
-    for policy in draw(policy_sets(2, conditions=True)):
-        (name, service), *_ = policy.services.items()
+    for made in draw(policy_sets(2, conditions=True)):
+        (name, service), *_ = made.services.items()
         endpoints = []
         for endpoint in service.endpoints:
             before, after = draw(changed_rows(family))
@@ -134,7 +134,7 @@ def changes(draw: st.DrawFn, family: Family) -> list[Change]:
         new = replace(service, endpoints=tuple(two for _, two in endpoints))
         if draw(st.integers(0, 4)) == 0:
             new = draw(services(name))
-        found.append(Change(replace(policy, services={name: old}), replace(policy, services={name: new})))
+        found.append(Change(replace(made, services={name: old}), replace(made, services={name: new})))
     return found
 
 
@@ -146,6 +146,18 @@ def test_nothing_differs_outside_of_the_region(change: tuple[Family, list[Change
     expected = plainly.measure(family, old, new)
     assert measure(family, old, new, within) == measure(family, old, new) == expected
     assert max(expected.added, expected.lifted) <= within.addresses
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_both_lists_have_is_no_difference_where_one_is_much_longer(family: Family) -> None:
+    """Of the longer one only rows near the difference are looked at, of the shorter one all."""
+    common, longer = [(9, 9), (0, 0)], [(0, 0)] * 8
+    before, after = (
+        policy("a", services_of("s", [ranges_of(family, rows_)], [Transport(None)]))
+        for rows_ in ([*common, (0, 1)], [*common, *longer])
+    )
+    within = region(family, before, after)
+    assert measure(family, [before], [after], within) == Delta(added=0, lifted=1)
 
 
 @given(

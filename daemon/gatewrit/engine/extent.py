@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.compile.rows import apart, meeting
 from gatewrit.compile.segments import segment, subtract
-from gatewrit.compile.spans import Spans, merge
+from gatewrit.compile.spans import Spans, intersect, merge
 from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ def measure(family: Family, before: Iterable[Policy], after: Iterable[Policy], w
             for way, part in known[id(policy)]:
                 owners.setdefault((new, way), []).append(part)
     keys = list(owners)
-    cut = segment(family, [merge(family, owners[key]) for key in keys])
+    blocked = [merge(family, owners[key]) for key in keys]
+    if within is not None:
+        # Of one list rows outside may be left out, and of the other not.
+        blocked = [intersect(each, within) for each in blocked]
+    cut = segment(family, blocked)
     added = lifted = 0
     for group, members in enumerate(cut.owners):
         old = [way for new, way in (keys[index] for index in members) if not new]
