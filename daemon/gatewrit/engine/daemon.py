@@ -386,14 +386,16 @@ class Daemon:
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._takeback.followed(now)
         await self._hand.settle(held, now)
-        self._awaited = None
+        awaited, self._awaited = self._awaited, None
         self._enforcer.forget_coming()
         # Not beside what counts but what is in force: bulk that the kernel refuses mustn't keep others out for ever.
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
             return await self._settle(intake, faults)
-        # Whatever is small doesn't wait behind it.
-        await self._take_over(small, "reload")
+        if awaited is None or not intake.same(awaited[0]):
+            # Whatever is small doesn't wait behind it. It isn't new where files are read twice: seen to have changed
+            # first, and then by order.
+            await self._take_over(small, "reload")
         self._awaited = intake, faults
         return None
 
