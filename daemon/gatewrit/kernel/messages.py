@@ -237,7 +237,7 @@ Decoded = dict[bytes, tuple[str, ActualRule]]
 def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | None = None) -> Actual:
     """Put together what the table holds; what no ruleset of ours can hold is named in `foreign`.
 
-    Of sets whose elements weren't asked for, those in `known` are taken. `decoded` is what `decode` made of rules
+    Of sets of which no elements were dumped, those in `known` are taken. `decoded` is what `decode` made of rules
     before; it is brought up to date.
     """
     table = own_table(answers.tables)
@@ -298,9 +298,9 @@ def tenure(tables: Iterable[bytes], port: int, *, owning: bool) -> tuple[Tenure,
     return (Tenure.ORPHANED if flags & TABLE_PERSIST else Tenure.PLAIN), None
 
 
-def set_handles(payloads: Iterable[bytes]) -> dict[str, int]:
-    """Give the handle of each set of our table, by name."""
-    return {wire.text(parts[2]): wire.number(parts[16]) for parts in filter(_ours, map(wire.attributes, payloads))}
+def own_sets(payloads: Iterable[bytes]) -> dict[str, wire.Attributes]:
+    """Give what is said of each set of our table, by name."""
+    return {wire.text(parts[2]): parts for parts in filter(_ours, map(wire.attributes, payloads))}
 
 
 def _ours(parts: dict[int, bytes]) -> bool:

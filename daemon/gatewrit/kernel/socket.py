@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -363,26 +364,40 @@ class NftSocket:
         return await self._ask(messages.request(kind, name), f"read {name or 'the table'}")
 
     async def _elements(
-        self, names: Sequence[str], touched: Mapping[str, Touch]
+        self, names: Sequence[str], sets: Mapping[str, wire.Attributes], touched: Mapping[str, Touch]
     ) -> tuple[dict[str, tuple[bytes, ...]], dict[str, Set]]:
         """Read the elements of some sets, a thousand of them without a turn of the event loop for each.
 
-        Gives what the kernel dumped of each; and those as they are to be of which reading back the change sufficed.
+        Gives what the kernel dumped of those that aren't of a kind of ours, and the others. While the kernel dumps one
+        set, the ones before are decoded.
         """
-        found = dict[str, tuple[bytes, ...]]()
+        dumped: dict[str, tuple[bytes, ...]] = {}
+        made: dict[str, Set] = {}
         if not names:
-            return found, {}
+            return dumped, made
 
-        def read() -> dict[str, Set]:
+        def decode(name: str) -> None:
+            found = messages.decode_set(sets[name], dumped[name])
+            if found is not None:
+                made[name] = found
+                del dumped[name]
+
+        def read() -> None:
             asked = [touched[name] for name in names if name in touched and worth_asking(touched[name])]
             proved = as_said(asked, self._asking.each) if asked else set[str]()
-            for name in names:
-                if name not in proved:
-                    found[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
-            return {name: touched[name].now for name in proved}
+            made.update((name, touched[name].now) for name in proved)
+            with ThreadPoolExecutor(1, "decode") as decoder:
+                waiting = []
+                for name in names:
+                    if name not in proved:
+                        dumped[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
+                        waiting.append(decoder.submit(decode, name))
+                for each in waiting:
+                    each.result()
 
-        with self._asked(lambda: f"read {names[min(len(found), len(names) - 1)]}"):
-            return found, await asyncio.to_thread(read)
+        with self._asked(lambda: "read the sets"), _understood("read the sets"):
+            await asyncio.to_thread(read)
+        return dumped, made
 
     async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
         with self._asked(lambda: what):
@@ -427,16 +442,17 @@ class NftSocket:
             return messages.Answers(generation, tables), Actual(generation)
         sets = await self._dump(messages.GETSET)
         with _understood("read the sets"):
-            handles = messages.set_handles(sets)
+            described = messages.own_sets(sets)
+            handles = {name: wire.number(parts[16]) for name, parts in described.items()}
         mine = known if known is not None and handle == known.handle else Actual(generation)
         names = [name for name, handle in handles.items() if name not in mine.sets or mine.handles.get(name) != handle]
         touched = {name: each for name, each in mine.touched.items() if mine.handles.get(name) == handles.get(name)}
         objects = await self._dump(messages.GETOBJ)
         chains, rules = await self._dump(messages.GETCHAIN), await self._dump(messages.GETRULE)
         flowtables = await self._dump(messages.GETFLOWTABLE)
-        elements, proved = await self._elements(names, touched)
+        elements, found = await self._elements(names, described, touched)
         answers = messages.Answers(generation, tables, chains, rules, sets, objects, flowtables, elements, handles)
-        return answers, replace(mine, sets={**mine.sets, **proved})
+        return answers, replace(mine, sets={**mine.sets, **found})
 
 
 @contextmanager
