@@ -284,7 +284,7 @@ def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
     before = _compared.get(wanted)
     if before is not None and before[0]() is found:
         return before[1:]
-    added, removed = wanted.minus(found), found.minus(wanted)
+    added, removed = wanted.apart(found)
     if len(added) + len(removed) <= len(wanted) // 4:
         # Larger ones aren't asked about twice: their elements are then prepared.
         _compared[wanted] = ref(found), added, removed
