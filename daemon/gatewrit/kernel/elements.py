@@ -74,6 +74,9 @@ class Elements:
             keys.at_most(self.first, self.last, self.width) and keys.below(self.last[:-1], self.first[1:], self.width)
         ):
             raise ValueError("elements must be sorted and disjoint")
+        if not self.verdicts:
+            # A million zeros in the room of one.
+            object.__setattr__(self, "verdict", np.broadcast_to(np.int32(0), self.first.shape))
         for array in (self.first, self.last, self.verdict):
             array.flags.writeable = False
 
