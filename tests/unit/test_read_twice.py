@@ -42,6 +42,6 @@ async def test_reading_again_keeps_what_is_prepared(
         monkeypatch.setattr(bench.kernel, "commit", overtaken)
         bulk(bench)
         assert (await reload(bench)).ok
-        # Small, then with the list; then the urgent order alone, which nothing else waits for; at last all of it.
-        assert compiled == ([1, 2, 2, 3, 3] if new else [1, 2, 2, 2])
+        # With the list, as nothing else is new; then the urgent order, which doesn't wait for it; at last all of it.
+        assert compiled == ([2, 2, 3, 3] if new else [2, 2, 2])
         assert await acting(bench) == (["first", "urgent", "bulk"] if new else ["first", "bulk"])

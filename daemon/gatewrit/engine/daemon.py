@@ -392,12 +392,17 @@ class Daemon:
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
             return await self._settle(intake, faults)
-        if awaited is None or not intake.same(awaited[0]):
+        if not self._is_in_force(small) and (awaited is None or not intake.same(awaited[0])):
             # Whatever is small doesn't wait behind it. It isn't new where files are read twice: seen to have changed
             # first, and then by order.
             await self._take_over(small, "reload")
         self._awaited = intake, faults
         return None
+
+    def _is_in_force(self, intake: Intake) -> bool:
+        """Whether just that is what the kernel last confirmed, and what counts."""
+        counts, failure = self._display.standing.intake, self._enforcer.failure
+        return failure is None and counts is not None and counts is self._in_force and intake.same(counts)
 
     async def _read(self) -> Reading | None:
         """Read the policies directory; None if it isn't as it must be signed."""
@@ -426,9 +431,13 @@ class Daemon:
         first, before = self._display.standing.intake is None, self._kept
         # What was prepared for it is what it wants; whatever else was goes.
         self._enforcer.forget_coming()
+        # The disk and the kernel don't wait for each other; the answer waits for both.
+        saving = asyncio.create_task(
+            self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
+        )
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
-        await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
+        await saving
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
         if self._enforcer.failure is None:
             number = self._enforcer.record.generation
