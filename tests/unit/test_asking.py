@@ -94,3 +94,32 @@ def test_what_is_no_answer_is_an_error_and_ends_the_socket(answer: bytes, number
 def test_an_answer_that_never_comes_is_given_up() -> None:
     with pytest.raises(TimeoutError):
         asked()
+
+
+def each(*answers: bytes, count: int = 2) -> list[tuple[int, list[bytes]]]:
+    asking = Asking()
+    asking._socket = peer = Peer([(answer, 0) for answer in answers])
+    try:
+        return asking.each([messages.request(messages.GETTABLE)] * count)
+    except OSError:
+        assert peer.closed
+        raise
+
+
+def test_several_questions_have_an_answer_each_and_one_may_be_refused() -> None:
+    first = message(0xA00, HEAD + b"one") + message(0xA00, HEAD + b"two!") + message(ERROR, code(0))
+    second = message(0xA00, HEAD + b"3", sequence=2), message(ERROR, code(errno.ENOENT), sequence=2)
+    assert each(first, *second) == [(0, [b"one", b"two!"]), (errno.ENOENT, [b"3"])]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [message(ERROR, code(0)), message(ERROR, code(0), sequence=3)],
+        [message(ERROR, code(0)), message(ERROR, code(0))],
+        [message(ERROR, code(0))[:10]],
+    ],
+)
+def test_an_answer_to_something_else_ends_the_socket(answers: list[bytes]) -> None:
+    with pytest.raises(OSError, match="Bad message"):
+        each(*answers)

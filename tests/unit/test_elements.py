@@ -97,7 +97,12 @@ def test_overlaps_never_reach_the_kernel() -> None:
 
 @given(element_sets(4, ranges=True), element_sets(4, ranges=True))
 def test_minus_keeps_what_the_other_has_not_in_just_this_form(one: Elements, two: Elements) -> None:
-    assert list(one.minus(two).rows()) == [row for row in one.rows() if row not in list(two.rows())]
+    mine, theirs = list(one.rows()), list(two.rows())
+    assert [list(each.rows()) for each in one.apart(two)] == [
+        [row for row in mine if row not in theirs],
+        [row for row in theirs if row not in mine],
+    ]
+    assert list(one.minus(two).rows()) == list(one.apart(two)[0].rows())
 
 
 def test_minus_looks_at_both_ends_and_the_verdict() -> None:

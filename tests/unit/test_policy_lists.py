@@ -57,8 +57,8 @@ def packed(made: AddressList) -> bytes:
 
 @contextmanager
 def no_parsing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def fail(data: bytes, file: str) -> AddressList:
-        raise AssertionError(f"{file} is parsed")
+    def fail(data: bytes, file: str, *, before: AddressList | None = None) -> AddressList:
+        raise AssertionError(f"{file} is parsed: {len(data)} bytes, {before and len(before.data)} before")
 
     with monkeypatch.context() as patch:
         patch.setattr(lists, "parse_list", fail)

@@ -24,7 +24,7 @@ from gatewrit.cli import desk, owner
 from gatewrit.cli.app import fault_json
 from gatewrit.cli.web import Web
 from gatewrit.compile.rails import Protected, Rails
-from gatewrit.engine import byhand
+from gatewrit.engine import byhand, heap
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.claim import claim
 from gatewrit.engine.clock import SystemClock
@@ -113,6 +113,7 @@ async def have_done(settings: Settings, asked: Request | Taking, **arguments: An
 
 async def serve(settings: Settings, *, apart: bool) -> bool:
     """Be the daemon until SIGTERM or SIGINT; False if it ended by a mistake of ours. `apart`: HTTP is another's."""
+    heap.share()
     notifier = Notifier.from_environment()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -63,11 +63,12 @@ def _again(family: Family, before: _Cut, spans: Mapping[Any, Spans]) -> Segments
     gone = [key for key in before.spans if key not in spans]
     old = _renumbered(before, spans)
     dirty = _dirty(family, before.spans, spans, (*changed, *gone))
+    if not len(dirty):
+        # What was cut is in order, but for owners that come in another one now.
+        return old if old is before.segments else in_order(old)
     touched = met_by(old.first, old.last, dirty)
     if len(touched) + len(dirty) > _MOST * len(old) + 1:
         return None
-    if not len(dirty):
-        return in_order(old)
     region = merge(family, [dirty, Spans(family, old.first[touched], old.last[touched])])
     place = {key: at for at, key in enumerate(spans)}
     concerned = {place[key] for key in changed}

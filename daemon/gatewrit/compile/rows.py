@@ -113,6 +113,8 @@ def apart(one: Iterable[Ranges], other: Iterable[Ranges]) -> list[Ranges]:
     left, right = _without_common(list(one), list(other))
     if not left or not right:
         return [*left, *right]
+    if len(left) == len(right) == 1 and (since := right[0].since) is not None and since.old() is left[0]:
+        return [part for part in (since.gone, since.fresh) if len(part)]
     if len(left) == len(right) == 1 and len(left[0]) == len(right[0]):
         # Lines that were changed where they stood, as by far the most changes are.
         differ = _differ(left[0], right[0])

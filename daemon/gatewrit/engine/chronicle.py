@@ -67,8 +67,8 @@ class Chronicle:
         self._prune_due = clock.monotonic() + _PRUNE_FIRST
         self._said: list[Trouble] = []
         self._unwritable: Trouble | None = None
-        self._large: frozenset[str] = frozenset()
-        self._large_written: frozenset[str] = frozenset()
+        #: Set once it turns out that what is being written has a large text.
+        self._lengthy = asyncio.Event()
         #: What was written down lately, for who follows it; and who is told that there is more.
         self.recent = Recent()
         self.told: Callable[[], None] = lambda: None
@@ -102,9 +102,6 @@ class Chronicle:
             (found.fault.code, found.policy, str(found.fault.place))
             for found in intake.findings
             if found.policy is not None and found.fault.severity == "error"
-        )
-        self._large = frozenset(
-            each.source.sha256 for each in intake.loaded.values() if len(each.source.data) >= LARGE_TEXT
         )
         asked, self._asked = tuple(self._asked), []
         drifted, self._drifts, self._last = drifts - self._drifts, drifts, look
@@ -142,28 +139,32 @@ class Chronicle:
         idle = self._writing is None or self._writing.done()
         due = self._clock.monotonic() >= self._retry
         if idle and due and (self._waiting or self._clock.monotonic() >= self._prune_due):
+            self._lengthy.clear()
             self._writing = asyncio.create_task(self._write_all())
-        if self._large <= self._large_written:
-            await self._finish(patience)
-
-    async def _finish(self, patience: float) -> None:
-        if self._writing is not None and patience:
-            await asyncio.wait({self._writing}, timeout=patience)
+        if self._writing is not None and patience and not self._lengthy.is_set():
+            lengthy = asyncio.create_task(self._lengthy.wait())
+            await asyncio.wait({self._writing, lengthy}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            lengthy.cancel()
 
     async def _write_all(self) -> None:
         facts, lost, now = tuple(self._waiting), self._lost, int(self._clock.time() * 1000)
-        large = self._large
         prune = self._clock.monotonic() >= self._prune_due
         loop = asyncio.get_running_loop()
+
+        def lengthy() -> None:
+            # At the end of the daemon's life nobody waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._lengthy.set)
+
         try:
-            head, rows, told = await loop.run_in_executor(self._thread, self._write, facts, lost, now, prune)
+            head, rows, told = await loop.run_in_executor(self._thread, self._write, facts, lost, now, prune, lengthy)
         except JournalError as error:
             self._retry = self._clock.monotonic() + _RETRY
             if self._unwritable is None:
                 log.error("journal.unwritable", reason=str(error))  # noqa: TRY400 - no fault of ours
             self._unwritable = Trouble("journal_unwritable", "error", f"the journal can't be written: {error}")
             return
-        self._unwritable, self._large_written = None, large
+        self._unwritable = None
         self._lost -= lost
         if prune:
             self._prune_due = self._clock.monotonic() + _PRUNE_EVERY
@@ -184,7 +185,8 @@ class Chronicle:
             # What was noted while something was being written comes after it.
             self._retry = 0.0
             await self.write()
-            await self._finish(_PATIENCE)
+            if self._writing is not None:
+                await asyncio.wait({self._writing}, timeout=_PATIENCE)
         self._thread.submit(self._close)
         self._thread.shutdown(wait=False)
 
@@ -196,8 +198,12 @@ class Chronicle:
         lost: int,
         now: int,
         prune: bool,  # noqa: FBT001 - called by an executor, which knows no keywords
+        lengthy: Callable[[], None],
     ) -> tuple[Head, int, Recent | list[Event]]:
-        """Write what is new; give the head, how many rows that made, and the events: all that are recent at first."""
+        """Write what is new; give the head, how many rows that made, and the events: all that are recent at first.
+
+        Where that takes long, `lengthy` is called before.
+        """
         journal, before = self._open(now)
         try:
             standing = before.copy()
@@ -211,6 +217,8 @@ class Chronicle:
                         texts |= fact.texts(entry)
                     standing.take(entry.kind, entry.policy, entry.data)
                     entries.append(entry)
+            if any(len(text) >= LARGE_TEXT for text in texts.values()):
+                lengthy()
             head = journal.append(entries, texts) if entries else journal.head()
             self._standing = standing
             events = [

@@ -377,8 +377,8 @@ class Daemon:
             return await self._stay_back()
         self._display.progress("reading the policy files")
         self._read_at = asyncio.get_running_loop().time()
-        await self._around.look()
-        reading = await self._read()
+        # Side by side: asking the host takes as long as reading files that haven't changed.
+        _, reading = await asyncio.gather(self._around.look(), self._read())
         if reading is None:
             return await self._stay()
         self._reading = reading
@@ -397,16 +397,23 @@ class Daemon:
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._takeback.followed(now)
         await self._hand.settle(held, now)
-        self._awaited = None
+        awaited, self._awaited = self._awaited, None
         self._enforcer.forget_coming()
         # Not beside what counts but what is in force: bulk that the kernel refuses mustn't keep others out for ever.
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
             return await self._settle(intake, faults)
-        # Whatever is small doesn't wait behind it.
-        await self._take_over(small, "reload")
+        if not self._is_in_force(small) and (awaited is None or not intake.same(awaited[0])):
+            # Whatever is small doesn't wait behind it. It isn't new where files are read twice: seen to have changed
+            # first, and then by order.
+            await self._take_over(small, "reload")
         self._awaited = intake, faults
         return None
+
+    def _is_in_force(self, intake: Intake) -> bool:
+        """Whether just that is what the kernel last confirmed, and what counts."""
+        counts, failure = self._display.standing.intake, self._enforcer.failure
+        return failure is None and counts is not None and counts is self._in_force and intake.same(counts)
 
     async def _read(self) -> Reading | None:
         """Read the policies directory; None if it isn't as it must be signed."""
@@ -435,9 +442,13 @@ class Daemon:
         first, before = self._display.standing.intake is None, self._kept
         # What was prepared for it is what it wants; whatever else was goes.
         self._enforcer.forget_coming()
+        # The disk and the kernel don't wait for each other; the answer waits for both.
+        saving = asyncio.create_task(
+            self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
+        )
         changed = await self._take_over(intake, "reload")
         self._kept = intake.kept
-        await self._scribe.write("last good policies", lambda: self._store.save(intake.kept, before))
+        await saving
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
         if self._enforcer.failure is None:
             number = self._enforcer.record.generation

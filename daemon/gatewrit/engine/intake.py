@@ -47,6 +47,12 @@ class Intake:
     gone: tuple[str, ...] = ()
     loaded: Mapping[str, Loaded] = field(default_factory=lambda: MappingProxyType({}))
 
+    def same(self, other: Intake) -> bool:
+        """Whether both say the same, of the very same policies."""
+        mine, theirs = self.policies, other.policies
+        told = (self.rejected, self.findings, self.gone) == (other.rejected, other.findings, other.gone)
+        return told and mine.keys() == theirs.keys() and all(mine[name] is theirs[name] for name in mine)
+
 
 def take_in(
     reading: Reading, before: Mapping[str, Kept], now: int, rails: Rails, recall: Recall | None = None

@@ -13,11 +13,11 @@ from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gatewrit.kernel.ruleset import Ruleset
     from gatewrit.kernel.socket import Kernel
-    from gatewrit.kernel.transaction import Actual
+    from gatewrit.kernel.transaction import Actual, Touch
 
 #: Tries of one pass. A transaction that somebody else's change overtook is made anew from what is there now; after
 #: the first few the generation isn't insisted on, so that a busy host can't starve us: our table is ours alone.
@@ -70,7 +70,7 @@ ALONE = Around()
 
 
 async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) -> Pass:
-    """Bring the kernel to `desired` and prove it by reading back.
+    """Bring the kernel to `desired` and prove it by reading back what was changed.
 
     Raises `KernelError` if the kernel refuses or can't be asked, `NotConvergedError` if it doesn't keep what it
     acknowledged. Either way packets meet what they met before, or what is desired, never half.
@@ -79,6 +79,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
     first = Transaction()
     changed, met = 0, False
     plan, known = Plan(), around.known
+    touched: Mapping[str, Touch]
     for attempt in range(_ATTEMPTS):
         actual = await kernel.read(known)
         found = found or actual
@@ -99,11 +100,13 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
                 await kernel.grace()
                 await _prepare(kernel, plan.clear, lambda _done, _size: True)
             changed += whole.size
+            touched = plan.touched
         except KernelError as error:
             # ERESTART: overtaken. ENOBUFS, ETIMEDOUT: perhaps done, the answer was lost. All are settled by reading.
             if error.errno not in {errno.ERESTART, errno.ENOBUFS, errno.ETIMEDOUT}:
                 raise
-        known = without_sets(actual, whole.sets)
+            touched = {}
+        known = replace(without_sets(actual, whole.sets), touched=touched)
     raise NotConvergedError(plan.whole)
 
 

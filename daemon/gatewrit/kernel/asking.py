@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from gatewrit.kernel import messages, wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from gatewrit.kernel.messages import Message
 
-_REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
+_REQUEST, _ACK, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x4, 0x300, 0x10
 _ERROR, _DONE = 2, 3
 #: The kernel fills 32 KB at once at most (netlink_dump()).
 _AT_ONCE = 1 << 15
@@ -105,24 +107,72 @@ class Asking:
 
     def _take(self, data: bytes, found: list[bytes]) -> bool:
         """Take the messages out of a datagram; True after the last one of an answer."""
-        at = 0
-        while at < len(data):
-            length, kind, flags, sequence, _ = (
-                wire.NLMSGHDR.unpack_from(data, at) if len(data) - at >= wire.NLMSGHDR.size else (0, 0, 0, 0, 0)
-            )
-            if length < wire.NLMSGHDR.size or at + length > len(data) or sequence != self._sequence:
+        for kind, flags, sequence, body in _messages(data):
+            if sequence != self._sequence:
                 raise _error(errno.EBADMSG)
-            body = data[at + wire.NLMSGHDR.size : at + length]
             if flags & _DUMP_INTERRUPTED:
                 raise _error(errno.EINTR)
             if kind in {_ERROR, _DONE}:
                 # An answer's end may be an error as well.
-                if code := -int.from_bytes(body[:4], sys.byteorder, signed=True):
-                    raise _error(code if code in errno.errorcode else errno.EBADMSG)
+                if code := _code(body):
+                    raise _error(code)
                 return True
             found.append(body[wire.NFGENMSG.size :])
-            at += length + 3 & ~3
         return False
+
+    def each(self, questions: Sequence[Message]) -> list[tuple[int, list[bytes]]]:
+        """Ask several things at once, none of them by a dump; blocks.
+
+        Gives for each the number of the error that its answer ended with, or 0, and the messages before that, from
+        behind struct nfgenmsg. All of them have to fit the socket's buffer together: ENOBUFS.
+        """
+        with self._one_at_a_time:
+            try:
+                return self._each(questions)
+            except OSError:
+                self._close()
+                raise
+
+    def _each(self, questions: Sequence[Message]) -> list[tuple[int, list[bytes]]]:
+        if self._socket is None:
+            raise _error(errno.ENOTCONN)
+        head = wire.NFGENMSG.pack(messages.NFPROTO_INET, 0, 0)
+        frames, first = [], self._sequence + 1
+        for question in questions:
+            self._sequence += 1
+            kind = messages.SUBSYSTEM << 8 | question.kind
+            frames.append(wire.frame(kind, _REQUEST | _ACK, self._sequence, 0, head + question.payload))
+        self._socket.send(b"".join(frames))
+        ended, answers = list[tuple[int, list[bytes]]](), list[bytes]()
+        while len(ended) < len(questions):
+            for kind, _, sequence, body in _messages(self._receive(self._socket)):
+                if sequence != first + len(ended):
+                    raise _error(errno.EBADMSG)
+                if kind == _ERROR:
+                    ended.append((_code(body), answers))
+                    answers = []
+                else:
+                    answers.append(body[wire.NFGENMSG.size :])
+        return ended
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield the messages of a datagram: kind, flags, sequence number, body; raises EBADMSG for what is none."""
+    at = 0
+    while at < len(data):
+        length, kind, flags, sequence, _ = (
+            wire.NLMSGHDR.unpack_from(data, at) if len(data) - at >= wire.NLMSGHDR.size else (0, 0, 0, 0, 0)
+        )
+        if length < wire.NLMSGHDR.size or at + length > len(data):
+            raise _error(errno.EBADMSG)
+        yield kind, flags, sequence, data[at + wire.NLMSGHDR.size : at + length]
+        at += length + 3 & ~3
+
+
+def _code(body: bytes) -> int:
+    """Give the number of the error that a message tells of; 0 for none."""
+    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+    return code if code in errno.errorcode or not code else errno.EBADMSG
 
 
 def _error(code: int) -> OSError:

@@ -107,6 +107,20 @@ def decode(lists: Iterable[bytes], width: int, *, interval: bool, concatenated: 
     return marks.pair() if interval and not concatenated else marks.ranges()
 
 
+def decode_in_turn(payload: bytes, width: int) -> tuple[Octets, list[Verdict | None]]:
+    """Decode single keys in the order in which they were given: keys of shape (n, width), and the verdict of each.
+
+    Raises `wire.WireError` on what a hash of ours can't hold.
+    """
+    marks = _Marks(width)
+    marks.add(list(_alike(payload)))
+    octets, chosen = marks.columns()
+    if marks.lasts[-1] is not marks.keys[-1] or not marks.starts[-1].all():
+        raise wire.WireError("an interval where a single key was asked for")
+    said: list[Verdict | None] = [*marks.book.verdicts, None]
+    return octets, [said[at] for at in chosen.tolist()]
+
+
 def _alike(payload: bytes) -> Iterator[tuple[Octets, Places]]:
     """Yield a list's elements, those of one length together, and which of all they are.
 
@@ -297,14 +311,14 @@ class _Marks:
 
     def ranges(self) -> Elements:
         """Give exact keys, or pairs of key and key-end, as they are."""
-        first, chosen = self._columns()
+        first, chosen = self.columns()
         single = all(last is key for key, last in zip(self.keys, self.lasts, strict=True))
         last = None if single else keys.of_matrix(np.concatenate(self.lasts))
         return Elements.of_arrays(keys.of_matrix(first), last, *self._verdicts(chosen))
 
     def pair(self) -> Elements:
         """Turn start and end marks into ranges; a lone start runs to the next start, or to the top, as it does."""
-        octets, chosen = self._columns()
+        octets, chosen = self.columns()
         sorting = keys.order(octets)
         octets, chosen = octets[sorting], chosen[sorting]
         starts = np.concatenate([*self.starts, np.zeros(0, np.bool_)])[sorting]
@@ -316,7 +330,8 @@ class _Marks:
         first = keys.of_matrix(octets[opened])
         return Elements.of_arrays(first, keys.of_matrix(last), *self._verdicts(chosen[opened]))
 
-    def _columns(self) -> tuple[Octets, NDArray[np.int32]]:
+    def columns(self) -> tuple[Octets, NDArray[np.int32]]:
+        """Give keys, and the number of each one's verdict, -1 for none, in the order in which they came."""
         self.book.close()
         none = np.zeros((0, self.width), np.uint8), np.zeros(0, np.int32)
         return np.concatenate([*self.keys, none[0]]), np.concatenate([*self.chosen, none[1]])

@@ -29,6 +29,7 @@ from gatewrit.kernel.transaction import (
     DeleteRule,
     DeleteSet,
     FlushChain,
+    Touch,
     Transaction,
 )
 
@@ -54,7 +55,7 @@ class Draft:
 
     `room` is how many bytes all changes of sets in use may have together; None for whatever it takes. `way` has the
     chains that packets can come to, each with what it asks; `used` the sets of these, by what they are called without
-    `TWIN`.
+    `TWIN`. `touched` are the sets of these that few elements of are changed, by their real names.
     """
 
     desired: Ruleset
@@ -66,6 +67,7 @@ class Draft:
     change: list[Operation] = field(default_factory=list)
     late: list[Operation] = field(default_factory=list)
     clear: list[Operation] = field(default_factory=list)
+    touched: dict[str, Touch] = field(default_factory=dict)
     real: dict[str, str] = field(default_factory=dict)
     emptied: set[str] = field(default_factory=set)
     way: Mapping[str, Sequence[Asked]] = field(init=False)
@@ -121,6 +123,7 @@ class Draft:
             early, late = found.early.get(name, nothing), found.late.get(name, nothing)
             self.early += _elements(there, early, nothing)
             self.late += _elements(there, nothing, late)
+            self.touched[there.spec.name] = Touch(there, added, removed)
             yield from _elements(there, added.minus(early), removed.minus(late))
 
     def _crossing(self, few: Mapping[str, tuple[Elements, Elements]], others: Sequence[Set]) -> Crossing:
@@ -281,7 +284,7 @@ def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
     before = _compared.get(wanted)
     if before is not None and before[0]() is found:
         return before[1:]
-    added, removed = wanted.minus(found), found.minus(wanted)
+    added, removed = wanted.apart(found)
     if len(added) + len(removed) <= len(wanted) // 4:
         # Larger ones aren't asked about twice: their elements are then prepared.
         _compared[wanted] = ref(found), added, removed

@@ -74,6 +74,9 @@ class Elements:
             keys.at_most(self.first, self.last, self.width) and keys.below(self.last[:-1], self.first[1:], self.width)
         ):
             raise ValueError("elements must be sorted and disjoint")
+        if not self.verdicts:
+            # A million zeros in the room of one.
+            object.__setattr__(self, "verdict", np.broadcast_to(np.int32(0), self.first.shape))
         for array in (self.first, self.last, self.verdict):
             array.flags.writeable = False
 
@@ -130,21 +133,25 @@ class Elements:
 
     def minus(self, other: Elements) -> Elements:
         """Give the elements that `other` doesn't have in just this form: same range, same verdict."""
+        return self.apart(other)[0]
+
+    def apart(self, other: Elements) -> tuple[Elements, Elements]:
+        """Give the elements that `other` doesn't have in just this form, and those of it that aren't here."""
         if not len(self) or not len(other):
-            return self
-        mine, theirs = self._numbered_as(other), other._numbered_as(other)
-        if (
-            keys.same(self.first, other.first, self.width)
-            and keys.same(self.last, other.last, self.width)
-            and np.array_equal(mine, theirs)
-        ):
-            return self.take(slice(0, 0))
+            return self, other
+        one, two = keys.comparable(self.first, self.width), keys.comparable(other.first, self.width)
         # A first key is in each of the two at most once: there is only one place to look.
-        place = np.minimum(keys.find(self.first, other.first, self.width), len(other) - 1)
-        alike = (self.first == other.first[place]) & (mine == theirs[place])
+        place = np.arange(len(two))
+        if not np.array_equal(one, two):
+            place = np.minimum(np.searchsorted(two, one), len(two) - 1)
+        alike = one == two[place]
         if self.last is not self.first or other.last is not other.first:
             alike &= self.last == other.last[place]
-        return self.take(~alike)
+        if self.verdicts or other.verdicts:
+            alike &= self._numbered_as(other) == other._numbered_as(other)[place]
+        left = np.ones(len(two), np.bool_)
+        left[place[alike]] = False
+        return self.take(~alike), other.take(left)
 
     def _numbered_as(self, other: Elements) -> NDArray[np.int32]:
         """Give the verdicts by their numbers in `other`: -1 for those that it hasn't, -2 in a plain set."""

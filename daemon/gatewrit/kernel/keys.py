@@ -1,4 +1,4 @@
-"""Keys in bulk: fixed-width big-endian bytes (NumPy `S` arrays), compared, sorted, found and counted without a loop.
+"""Keys in bulk: fixed-width big-endian bytes (NumPy `S` arrays), compared, sorted and counted without a loop.
 
 Big-endian bytes are both the kernel's own layout and a sort order, whatever the key: IPv4, IPv6, protocol and port.
 NumPy drops trailing NULs of single `S` values, but never of whole arrays: here everything is done with those.
@@ -95,11 +95,6 @@ def _order(columns: list[NDArray[Any]]) -> NDArray[np.intp]:
     rows = found[within]
     found[within] = rows[np.lexsort([column[rows] for column in reversed(columns)])]
     return found
-
-
-def find(wanted: Keys, among: Keys, width: int) -> NDArray[np.intp]:
-    """Give where each key of `wanted` is, or would have to be, in `among`, which is sorted."""
-    return np.searchsorted(comparable(among, width), comparable(wanted, width))
 
 
 def increment(octets: Octets) -> Octets:

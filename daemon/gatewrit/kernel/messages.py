@@ -62,6 +62,8 @@ NEWSETELEM, GETSETELEM, DELSETELEM = 12, 13, 14
 NEWGEN, GETGEN = 15, 16
 NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
 GETFLOWTABLE = 23
+#: NFTA_SET_ELEM_LIST_ELEMENTS
+ELEMENT_LIST = 3
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 NFPROTO_INET = 1
@@ -193,7 +195,7 @@ def _set(spec: SetSpec) -> bytes:
 def _elements(spec: SetSpec, value: Elements) -> Iterator[bytes]:
     named = wire.string(1, TABLE) + wire.string(2, spec.name)
     for payload in codec.encode(value, interval=spec.interval, concatenated=len(spec.key) > 1):
-        yield named + wire.attr(3 | wire.NESTED, payload)
+        yield named + wire.attr(ELEMENT_LIST | wire.NESTED, payload)
 
 
 def request(kind: int, name: str | None = None) -> Message:
@@ -202,6 +204,15 @@ def request(kind: int, name: str | None = None) -> Message:
     if kind == GETSETELEM:
         return Message(kind, table + wire.string(2, name or ""))
     return Message(kind, b"" if kind == GETGEN else table)
+
+
+def element_request(spec: SetSpec, asked: Elements) -> Message:
+    """Give the question for some elements of a hash, by their keys."""
+    width, octets = asked.width, asked.first.tobytes()
+    singly = (octets[at : at + width] for at in range(0, len(octets), width))
+    listed = [wire.nest(1, wire.nest(codec.ELEM_KEY, wire.attr(1, key))) for key in singly]
+    named = wire.string(1, TABLE) + wire.string(2, spec.name)
+    return Message(GETSETELEM, named + wire.nest(ELEMENT_LIST, *listed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +237,7 @@ Decoded = dict[bytes, tuple[str, ActualRule]]
 def decode(answers: Answers, known: Actual | None = None, decoded: Decoded | None = None) -> Actual:
     """Put together what the table holds; what no ruleset of ours can hold is named in `foreign`.
 
-    Of sets whose elements weren't asked for, those in `known` are taken. `decoded` is what `decode` made of rules
+    Of sets of which no elements were dumped, those in `known` are taken. `decoded` is what `decode` made of rules
     before; it is brought up to date.
     """
     table = own_table(answers.tables)
@@ -287,9 +298,9 @@ def tenure(tables: Iterable[bytes], port: int, *, owning: bool) -> tuple[Tenure,
     return (Tenure.ORPHANED if flags & TABLE_PERSIST else Tenure.PLAIN), None
 
 
-def set_handles(payloads: Iterable[bytes]) -> dict[str, int]:
-    """Give the handle of each set of our table, by name."""
-    return {wire.text(parts[2]): wire.number(parts[16]) for parts in filter(_ours, map(wire.attributes, payloads))}
+def own_sets(payloads: Iterable[bytes]) -> dict[str, wire.Attributes]:
+    """Give what is said of each set of our table, by name."""
+    return {wire.text(parts[2]): parts for parts in filter(_ours, map(wire.attributes, payloads))}
 
 
 def _ours(parts: dict[int, bytes]) -> bool:
@@ -360,7 +371,7 @@ def decode_set(parts: dict[int, bytes], dumped: Iterable[bytes]) -> Set | None:
     described = wire.attributes(parts.get(9, b""))
     size = wire.number(described[1]) if 1 in described else None
     spec = SetSpec(wire.text(parts[2]), key, interval, bool(flags & SET_MAP), comment, size)
-    lists = (payload for message in dumped for kind, payload in wire.walk(message) if kind == 3)
+    lists = (payload for message in dumped for kind, payload in wire.walk(message) if kind == ELEMENT_LIST)
     try:
         found = codec.decode(lists, key_length(key), interval=interval, concatenated=len(key) > 1)
     except (wire.WireError, ValueError):

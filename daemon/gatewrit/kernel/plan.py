@@ -6,7 +6,8 @@ to it, with a step before and one after it for what packets on their way could m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel.draft import TWIN, Draft
@@ -19,10 +20,13 @@ from gatewrit.kernel.transaction import (
     DeleteCounter,
     DeleteTable,
     Tenure,
+    Touch,
     Transaction,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gatewrit.kernel.transaction import Operation
 
 NOTHING = Transaction()
@@ -39,7 +43,7 @@ class Plan:
     their way meanwhile (see `gatewrit.kernel.crossing`). `clear` deletes what only such packets can still meet, and may
     be cut. Each of these waits until every packet is through that came before the last one. `sweep` at last deletes the
     counters that nothing uses; it is apart because a counter's last packets must be read after the rules that count on
-    it are gone, and before it is deleted.
+    it are gone, and before it is deleted. `touched` are the sets of which few elements are changed in place.
     """
 
     prepare: Transaction = NOTHING
@@ -48,6 +52,7 @@ class Plan:
     late: Transaction = NOTHING
     clear: Transaction = NOTHING
     sweep: Transaction = NOTHING
+    touched: Mapping[str, Touch] = field(default_factory=lambda: MappingProxyType({}))
 
     def __bool__(self) -> bool:
         return bool(self.whole)
@@ -102,7 +107,7 @@ def _diff(desired: Ruleset, actual: Actual, coming: Ruleset, at_once: int, room:
         return Plan(change=_in_order(desired, Transaction((*begin, *whole, *draft.clear))), sweep=sweep)
     parts = (*begin, *draft.prepare), draft.early, draft.change, draft.late, draft.clear
     prepare, early, change, late, clear = (Transaction(tuple(part)) for part in parts)
-    return Plan(prepare, early, change, late, clear, sweep)
+    return Plan(prepare, early, change, late, clear, sweep, draft.touched)
 
 
 def _in_order(desired: Ruleset, transaction: Transaction) -> Transaction:

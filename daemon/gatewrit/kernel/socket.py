@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,13 +24,15 @@ from gatewrit.kernel import endpoint, messages, wire
 from gatewrit.kernel.asking import Asking
 from gatewrit.kernel.grace import grace
 from gatewrit.kernel.ruleset import TABLE
+from gatewrit.kernel.touched import as_said, worth_asking
 from gatewrit.kernel.transaction import Actual, Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.kernel.messages import Message
-    from gatewrit.kernel.transaction import ActualCounter, Transaction
+    from gatewrit.kernel.ruleset import Set
+    from gatewrit.kernel.transaction import ActualCounter, Touch, Transaction
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 #: NFNL_BATCH_GENID: the batch is refused with ERESTART unless the ruleset is still at this generation.
@@ -92,7 +95,8 @@ class Kernel(Protocol):
     async def read(self, known: Actual | None = None) -> Actual:
         """Read the whole table at one generation.
 
-        The elements of sets that are in `known`, and still the same sets, are taken from there.
+        The elements of sets that are in `known`, and still the same sets, are taken from there. Of those that `known`
+        has as touched, it may be enough to read back what was changed.
         """
 
     async def counters(self) -> Mapping[str, ActualCounter]:
@@ -246,10 +250,10 @@ class NftSocket:
         for attempt in range(_READ_ATTEMPTS):
             try:
                 before = await self.generation()
-                answers = await self._dump_all(before, known)
-                if answers is not None and await self.generation() == before:
+                answers, there = await self._dump_all(before, known)
+                if await self.generation() == before:
                     with _understood("read the table"):
-                        actual = await asyncio.to_thread(messages.decode, answers, known, self._decoded)
+                        actual = await asyncio.to_thread(messages.decode, answers, there, self._decoded)
                         tenure, holder = self._tenure(answers.tables)
                     return replace(actual, tenure=tenure, holder=holder)
             except KernelError as error:
@@ -359,19 +363,41 @@ class NftSocket:
     async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:
         return await self._ask(messages.request(kind, name), f"read {name or 'the table'}")
 
-    async def _elements(self, names: Sequence[str]) -> dict[str, tuple[bytes, ...]]:
-        """Read the elements of some sets, a thousand of them without a turn of the event loop for each."""
-        found = dict[str, tuple[bytes, ...]]()
+    async def _elements(
+        self, names: Sequence[str], sets: Mapping[str, wire.Attributes], touched: Mapping[str, Touch]
+    ) -> tuple[dict[str, tuple[bytes, ...]], dict[str, Set]]:
+        """Read the elements of some sets, a thousand of them without a turn of the event loop for each.
+
+        Gives what the kernel dumped of those that aren't of a kind of ours, and the others. While the kernel dumps one
+        set, the ones before are decoded.
+        """
+        dumped: dict[str, tuple[bytes, ...]] = {}
+        made: dict[str, Set] = {}
         if not names:
-            return found
+            return dumped, made
+
+        def decode(name: str) -> None:
+            found = messages.decode_set(sets[name], dumped[name])
+            if found is not None:
+                made[name] = found
+                del dumped[name]
 
         def read() -> None:
-            for name in names:
-                found[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
+            asked = [touched[name] for name in names if name in touched and worth_asking(touched[name])]
+            proved = as_said(asked, self._asking.each) if asked else set[str]()
+            made.update((name, touched[name].now) for name in proved)
+            with ThreadPoolExecutor(1, "decode") as decoder:
+                waiting = []
+                for name in names:
+                    if name not in proved:
+                        dumped[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
+                        waiting.append(decoder.submit(decode, name))
+                for each in waiting:
+                    each.result()
 
-        with self._asked(lambda: f"read {names[len(found)]}"):
+        with self._asked(lambda: "read the sets"), _understood("read the sets"):
             await asyncio.to_thread(read)
-        return found
+        return dumped, made
 
     async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
         with self._asked(lambda: what):
@@ -406,30 +432,27 @@ class NftSocket:
         if self._broken is not None:
             raise KernelError(self._broken, what)
 
-    async def _dump_all(self, generation: int, known: Actual | None) -> messages.Answers | None:
+    async def _dump_all(self, generation: int, known: Actual | None) -> tuple[messages.Answers, Actual]:
+        """Ask for everything that isn't known; gives the answers, and what is known once they are there."""
         tables = await self._dump(messages.GETTABLE)
         with _understood("read the tables"):
             table = messages.own_table(tables)
             handle = None if table is None else wire.number(table[4])
         if handle is None:
-            return messages.Answers(generation, tables)
+            return messages.Answers(generation, tables), Actual(generation)
         sets = await self._dump(messages.GETSET)
         with _understood("read the sets"):
-            handles = messages.set_handles(sets)
+            described = messages.own_sets(sets)
+            handles = {name: wire.number(parts[16]) for name, parts in described.items()}
         mine = known if known is not None and handle == known.handle else Actual(generation)
         names = [name for name, handle in handles.items() if name not in mine.sets or mine.handles.get(name) != handle]
+        touched = {name: each for name, each in mine.touched.items() if mine.handles.get(name) == handles.get(name)}
         objects = await self._dump(messages.GETOBJ)
-        return messages.Answers(
-            generation,
-            tables,
-            await self._dump(messages.GETCHAIN),
-            await self._dump(messages.GETRULE),
-            sets,
-            objects,
-            await self._dump(messages.GETFLOWTABLE),
-            await self._elements(names),
-            handles,
-        )
+        chains, rules = await self._dump(messages.GETCHAIN), await self._dump(messages.GETRULE)
+        flowtables = await self._dump(messages.GETFLOWTABLE)
+        elements, found = await self._elements(names, described, touched)
+        answers = messages.Answers(generation, tables, chains, rules, sets, objects, flowtables, elements, handles)
+        return answers, replace(mine, sets={**mine.sets, **found})
 
 
 @contextmanager

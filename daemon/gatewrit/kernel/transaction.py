@@ -71,12 +71,22 @@ class Tenure(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Touch:
+    """A set in use of which a few elements were changed: what it is now, if the kernel did what it acknowledged."""
+
+    now: Set
+    added: Elements
+    removed: Elements
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Actual:
     """What the kernel has under our table's name at one generation; `handle` None: no such table.
 
     `foreign` names what is in the table though no ruleset of ours can hold it (flowtables, other objects, sets of
     other kinds): it can only be removed together with the table. `handles` tell sets apart that come one after the
-    other under one name. `holder` is the netlink port of who owns the table, if that is somebody else.
+    other under one name. `holder` is the netlink port of who owns the table, if that is somebody else. `touched` are
+    sets that aren't in `sets`, since they were changed after they were read: their changes alone need be read back.
     """
 
     generation: int
@@ -88,6 +98,7 @@ class Actual:
     handles: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     tenure: Tenure = Tenure.OPEN
     holder: int | None = None
+    touched: Mapping[str, Touch] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

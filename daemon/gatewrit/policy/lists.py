@@ -39,15 +39,17 @@ class ListFile(NamedTuple):
     contents: files.Contents
 
 
-def read_list(data: bytes, file: str, shelf: Shelf | None = None) -> AddressList:
+def read_list(data: bytes, file: str, shelf: Shelf | None = None, before: AddressList | None = None) -> AddressList:
     """Read a list as `parse_list` does, or take what the shelf has of it."""
     if shelf is None or len(data) < WORTH_KEEPING:
         return parse_list(data, file)
     digest = sha256(data).hexdigest()
     kept = shelf.get(digest, compiled.HEADER_BYTES + compiled.MOST_PER_BYTE * (len(data) + 1))
     if kept is not None and (ranges := compiled.unpack(kept, digest, file)):
-        return AddressList(file, data, digest, ranges, ())
-    made = parse_list(data, file)
+        # Whoever has no comments has none that count.
+        counts = None if b"#" in data or b";" in data else ()
+        return AddressList(file, data, digest, ranges, (), counts)
+    made = parse_list(data, file, before=before)
     if not made.faults:
         shelf.put(digest, compiled.pack(made))
     return made
@@ -86,4 +88,4 @@ class Lists:
         if old is not None and (old.part.file, old.part.data) == (called, contents.data):
             # Of equal bytes one copy is kept.
             return ListFile(old.part, replace(contents, data=old.part.data))
-        return ListFile(read_list(contents.data, called, self._shelf), contents)
+        return ListFile(read_list(contents.data, called, self._shelf, old and old.part), contents)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gatewrit.policy.terms import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from weakref import ref
 
     from numpy.typing import NDArray
 
@@ -45,13 +46,13 @@ class Transport:
         return self.first is not None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Ranges:
     """Inclusive address ranges of one family in the order of their source, overlaps and duplicates included.
 
     `first` and `last` are arrays of shape (n,) of IPV4_DTYPE or IPV6_DTYPE, `line` of int32: the line each range
     stands on in `file`. All are read-only. `digest` is over what the entries mean (`canonical.entries_digest`),
-    or empty where nobody has worked it out yet.
+    or empty where nobody has worked it out yet. `since` says how they came from others, as far as that is known.
     """
 
     family: Family
@@ -60,9 +61,18 @@ class Ranges:
     line: NDArray[np.int32]
     file: str
     digest: bytes = b""
+    since: Since | None = None
 
     def __len__(self) -> int:
         return len(self.first)
+
+
+class Since(NamedTuple):
+    """What made ranges of `old`: rows that went and rows that came; a row may be among both."""
+
+    old: ref[Ranges]
+    gone: Ranges
+    fresh: Ranges
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gatewrit.policy import bulk
+from gatewrit.policy.again import difference, spliced
 from gatewrit.policy.canonical import canonical, entries_digest
 from gatewrit.policy.faults import CAP, fault
 from gatewrit.policy.model import IPV4_DTYPE, IPV6_DTYPE, Ranges
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gatewrit.policy.again import Difference, Run
     from gatewrit.policy.faults import Code
 
 #: A list of eight million prefixes; beyond that something else than a service is meant.
@@ -61,13 +63,17 @@ class EntryError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AddressList:
-    """A list file as read: its bytes, their digest, its ranges (at most one per family), and what is wrong with it."""
+    """A list file as read: its bytes, their digest, its ranges (at most one per family), and what is wrong with it.
+
+    `counts` are the lines that say how many entries there are, and what they say; None if that isn't known any more.
+    """
 
     file: str
     data: bytes
     sha256: str
     ranges: tuple[Ranges, ...]
     faults: tuple[Fault, ...]
+    counts: tuple[tuple[Place, str], ...] | None = None
 
 
 # Not int() alone, which takes `08`, `+8`, `1_6` and other alphabets' digits.
@@ -161,10 +167,11 @@ _ENTRIES = re.compile(rb"[#;]+\s*entries\s*:\s*(.*?)\s*", re.IGNORECASE)
 _COMMENT = re.compile(rb"[#;]")
 
 
-def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK) -> AddressList:
+def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK, before: AddressList | None = None) -> AddressList:
     """Read a list file: one entry per line, `#` and `;` begin comments, `# entries: N` is held to.
 
-    `chunk` is how many bytes are read at a time; no result depends on it.
+    `chunk` is how many bytes are read at a time, `before` the list that was there before: no result depends on either,
+    but that ranges know what they came from.
     """
     digest = sha256(data).hexdigest()
     if b"\0" in data:
@@ -172,20 +179,49 @@ def parse_list(data: bytes, file: str, chunk: int = bulk.CHUNK) -> AddressList:
         said = "a NUL byte: this is a binary file; one prefix, address or first-last range per line is read"
         return AddressList(file, data, digest, (), (fault(place, "not_text", said),))
     reader = _Reader(file)
-    known: list[Ranges] = []
-    above = 1
-    for part in bulk.read(data, chunk):
-        odd = ((above + line, data[start:stop]) for line, start, stop in part.odd)
-        slow = to_ranges(reader.read(odd), file)
-        known += _in_turn(_certain(part, above, file), slow)
-        above += part.lines
-    ranges = tuple(joined for family in FAMILIES if (joined := _joined(known, family, file)))
-    known.clear()
+    usable = before is not None and not before.faults and before.counts is not None and before.file == file
+    found = difference(before.data, data) if before is not None and usable else None
+    if before is None or found is None:
+        ranges = _families(_entries(data, reader, file, chunk), file)
+    else:
+        fresh = _families(_entries(found.text, reader, file, chunk, found.numbers), file)
+        reader.take_over(before.counts or (), found.runs)
+        ranges = tuple(_frozen(each) for each in _all_spliced(before.ranges, fresh, found, file))
     faults = reader.judged(sum(map(len, ranges)))
     if not faults:
         # Whoever takes the list will ask for it, and again whenever something else of a service has changed.
         ranges = tuple(replace(part, digest=entries_digest([part], part.family)) for part in ranges)
-    return AddressList(file, data, digest, ranges, faults)
+    return AddressList(file, data, digest, ranges, faults, reader.counts)
+
+
+def _entries(
+    data: bytes, reader: _Reader, file: str, chunk: int, numbers: NDArray[np.int32] | None = None
+) -> list[Ranges]:
+    """Read the lines of a text, chunk by chunk; `numbers` are those of the lines, if they aren't all of a file."""
+    found: list[Ranges] = []
+    above = 0
+    for part in bulk.read(data, chunk):
+        lines = np.arange(1, part.lines + 1, dtype=np.int32) + np.int32(above)
+        if numbers is not None:
+            lines = numbers[above : above + part.lines]
+        odd = ((int(lines[line]), data[start:stop]) for line, start, stop in part.odd)
+        slow = to_ranges(reader.read(odd), file)
+        found += _in_turn(_certain(part, lines, file), slow)
+        above += part.lines
+    return found
+
+
+def _families(parts: list[Ranges], file: str) -> tuple[Ranges, ...]:
+    ranges = tuple(joined for family in FAMILIES if (joined := _joined(parts, family, file)))
+    parts.clear()
+    return ranges
+
+
+def _all_spliced(before: Sequence[Ranges], fresh: Sequence[Ranges], found: Difference, file: str) -> Iterator[Ranges]:
+    for family in FAMILIES:
+        old, new = (next((part for part in parts if part.family == family), None) for parts in (before, fresh))
+        if (made := spliced(old, new, found, file)) is not None:
+            yield made
 
 
 class _Reader:
@@ -213,6 +249,21 @@ class _Reader:
                 self._bad += 1
                 if self._bad <= CAP:
                     self._faults.append(_bad_line(error, line, _place(self._file, number, raw)))
+
+    def take_over(self, counts: Iterable[tuple[Place, str]], runs: Iterable[Run]) -> None:
+        """Take over what lines that weren't read again say of how many entries there are."""
+        for run in runs:
+            lines = range(run.old, run.old + run.lines)
+            self._counts += [
+                (replace(place, line=place.line + run.new - run.old), said)
+                for place, said in counts
+                if place.line in lines
+            ]
+
+    @property
+    def counts(self) -> tuple[tuple[Place, str], ...]:
+        """The lines that say how many entries there are, in order."""
+        return tuple(sorted(self._counts))
 
     def judged(self, good: int) -> tuple[Fault, ...]:
         """Give all that is wrong with a list that has so many good entries."""
@@ -284,13 +335,9 @@ def _frozen(ranges: Ranges) -> Ranges:
     return ranges
 
 
-def _certain(part: bulk.Chunk, above: int, file: str) -> list[Ranges]:
+def _certain(part: bulk.Chunk, lines: NDArray[np.int32], file: str) -> list[Ranges]:
     found: tuple[tuple[Family, bulk.Entries], ...] = ((4, part.four), (6, part.six))
-    return [
-        Ranges(family, each.first, each.last, (each.line + above).astype(np.int32), file)
-        for family, each in found
-        if len(each.line)
-    ]
+    return [Ranges(family, each.first, each.last, lines[each.line], file) for family, each in found if len(each.line)]
 
 
 def _in_turn(certain: Sequence[Ranges], slow: Sequence[Ranges]) -> Iterator[Ranges]:

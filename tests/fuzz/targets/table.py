@@ -24,7 +24,7 @@ def one_input(data: bytes) -> None:
     for each in found["datagram"]:
         _datagram(each)
     try:
-        handles = messages.set_handles(found["sets"])
+        handles = {name: wire.number(parts[16]) for name, parts in messages.own_sets(found["sets"]).items()}
         answers = messages.Answers(
             7,
             tuple(found["tables"]),
