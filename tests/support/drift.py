@@ -45,6 +45,15 @@ TAMPERING = {
     "a chain renamed": "rename chain inet gatewrit refuse refused\n",
     "a foreign set": "add set inet gatewrit mine { type mark; flags timeout; }\n",
     "a foreign set of addresses": "add set inet gatewrit mine { type ipv4_addr; elements = { 9.9.9.9 } }\n",
+    "a map that lets off most": "flush chain inet gatewrit to.ports\n"
+    "delete map inet gatewrit to4\n"
+    "add map inet gatewrit to4 { type ipv4_addr : verdict; flags interval; limit rate 1/minute; }\n"
+    "add element inet gatewrit to4 { 203.0.1.0/24 : goto to4.8165dfa668 }\n"
+    'add rule inet gatewrit to.ports ip frag-off & 8191 != 0 goto to.any-port comment "no ports"\n'
+    'add rule inet gatewrit to.ports frag frag-off != 0 goto to.any-port comment "no ports"\n'
+    "add rule inet gatewrit to.ports ip daddr vmap @to4\n"
+    "add rule inet gatewrit to.ports ip6 daddr vmap @to6\n"
+    "add rule inet gatewrit to.ports goto to.any-port\n",
     "a foreign quota": "add quota inet gatewrit mine { over 10 mbytes; }\n",
     "a base chain gone": "flush chain inet gatewrit forward\ndelete chain inet gatewrit forward\n",
     "another policy of the base chain": "add chain inet gatewrit forward { policy drop; }\n",

@@ -65,7 +65,7 @@ def dumps(draw: st.DrawFn, *, width: int, kind: str) -> list[bytes]:
     records = draw(st.sampled_from([records, records[::-1], draw(st.permutations(records))]))
     if draw(st.booleans()):
         odd = draw(st.sets(st.integers(0, 60), max_size=20))
-        more = [wire.attr(6, b"abc"), wire.be64(4, 7), wire.be64(4, 8)]
+        more = [wire.attr(6, b"abc"), wire.be64(8, 7), wire.be64(8, 8)]
         records = [wire.nest(1, each[4:], more[at % 3]) if at in odd else each for at, each in enumerate(records)]
     at = sorted(draw(st.sets(st.integers(0, len(records)), max_size=3)))
     return [b"".join(records[low:high]) for low, high in zip([0, *at], [*at, len(records)], strict=True)]
@@ -120,6 +120,10 @@ def test_damaged_bytes_are_an_error_or_read_as_one_by_one(kind: str, data: st.Da
         ([record(bytes(4), None), record(b"\0\0\0\1", None), b"\7\0"], False),
         ([record(bytes(4), None), record(b"\0\0\0\1", None), b"\xff\xff\1\0" + bytes(12)], False),
         ([record(bytes(4), None), b"\0\0\1\0"], False),
+        *(
+            ([record(bytes(4), None), record(b"\0\0\0\1", None, more=wire.nest(does))], False)
+            for does in (4, 5, 7, 9, 11)
+        ),
     ],
 )
 def test_what_no_set_of_ours_holds_is_refused(records: list[bytes], *, interval: bool) -> None:

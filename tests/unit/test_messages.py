@@ -548,6 +548,16 @@ def test_an_answer_that_lacks_something_is_the_one_error(lacking: dict[str, tupl
         decode(Answers(1, handles={"to4": 3}, **known))
 
 
+def test_a_set_whose_elements_may_let_packets_off_is_foreign() -> None:
+    """A limit, a quota or a count of connections in a set (NFTA_SET_EXPR) keeps its elements from matching."""
+    spec = SetSpec("to4", (IPV4,), interval=True, verdicts=True)
+    (made,) = encode(AddSet(spec))
+    for acting in (17, 18):
+        sets = (made.payload + wire.nest(acting, wire.string(1, "limit")),)
+        actual = decode(Answers(1, (OURS + wire.be64(4, 9),), sets=sets, elements={"to4": ()}, handles={"to4": 3}))
+        assert (actual.foreign, actual.sets) == (("set to4",), {})
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [

@@ -84,8 +84,9 @@ def remove(settings: Settings, *, as_json: bool) -> int:
     Works with a dead daemon and whatever has become of its state. The policies and counts are kept, and the journal
     says who did it.
     """
+    log.configure("console", "error")
     owner.stand_in(settings)
-    removed = run(_remove())
+    removed = run(_remove(owner.of(settings)))
     lost = _forget_installed(settings) if removed else None
     unwritten = _write_down(settings) if removed else None
     sentence = "every block is taken out; traffic flows again" if removed else "there is no table: nothing was blocked"
@@ -98,8 +99,8 @@ def remove(settings: Settings, *, as_json: bool) -> int:
     return FINE
 
 
-async def _remove() -> bool:
-    with claim():
+async def _remove(user: int | None) -> bool:
+    with claim(user):
         async with NftSocket() as kernel:
             actual = await kernel.read()
             change = removal(actual)

@@ -96,7 +96,7 @@ def nat64(settings: Settings) -> tuple[Ranges, ...]:
 async def without_daemon(settings: Settings) -> AsyncIterator[Daemon]:
     """Enforce once in this process, where no daemon runs; raises `ClaimedError`."""
     logging_.configure("console", "error")
-    with claim():
+    with claim(owner.of(settings)):
         async with NftSocket(owning=settings.table_owner) as kernel:
             yield Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
 
@@ -121,7 +121,7 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
         loop.add_signal_handler(number, stop.set)
     log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
     kept = [each for each in map(endpoint.adopted, passed(os.environ, _TABLE)) if each is not None]
-    with claim():
+    with claim(owner.of(settings)):
         async with NftSocket(owning=settings.table_owner, held=_one(kept, owning=settings.table_owner)) as kernel:
             if settings.table_owner:
                 notifier.keep(_TABLE, kernel.held.fileno())

@@ -1,41 +1,64 @@
-"""One gatewrit for each network namespace: two that enforce different orders in one table would undo each other."""
+"""One gatewrit for each network namespace: two that enforce different orders in one table would undo each other.
+
+Any user of the host can take the name of an abstract socket. So who holds it counts only if the kernel says that it is
+a user who may enforce: else that user could keep every order from being enforced, and every block from being removed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import socket
 import struct
+import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = structlog.get_logger()
+
 #: An abstract socket's name belongs to the network namespace, and goes with the process that holds it (unix(7)).
 _NAME = "\0gatewrit/table"
+#: As whom the units enforce.
+_USER = "gatewrit"
 _UCRED = struct.Struct("=iII")
 _BACKLOG = 16
+#: Seconds that whoever holds the name has to answer, and between two tries to ask one that doesn't listen yet.
+_PATIENCE, _PAUSE = 0.5, 0.05
 
 
 class ClaimedError(Exception):
     """Another process enforces in this network namespace; says which, and what to stop."""
 
 
-@contextmanager
-def claim() -> Iterator[None]:
-    """Hold the right to write the table of this network namespace; raises `ClaimedError` if somebody else does.
+class Holder(NamedTuple):
+    """Who holds the claim, as the kernel noted when it began to listen; None is what can't be seen.
 
-    Needs a running event loop, to see off those who ask whose it is.
+    `pid` is 0 for a process of another PID namespace. `may`: that user may enforce.
+    """
+
+    pid: int | None
+    uid: int | None
+    may: bool
+
+
+@contextmanager
+def claim(owner: int | None) -> Iterator[None]:
+    """Hold the right to write the table of this network namespace; raises `ClaimedError` if another gatewrit does.
+
+    `owner` is the user whose the state is. Where somebody holds it who may not enforce, that is logged, and we go on
+    without: the control socket's lock and the table's owner still tell two gatewrits apart. Needs a running event loop,
+    to see off those who ask whose it is.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as held:
-        try:
-            held.bind(_NAME)
-        except OSError:
-            pid = holder()
-            raise ClaimedError(
-                f"a gatewrit{f' (pid {pid})' if pid else ''} is enforcing in this network namespace; stop it first: "
-                "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
-            ) from None
+        if not _take(held, owner):
+            yield
+            return
         held.listen(_BACKLOG)
         held.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -46,21 +69,54 @@ def claim() -> Iterator[None]:
             loop.remove_reader(held)
 
 
+def _take(held: socket.socket, owner: int | None) -> bool:
+    """Take the name; False if somebody has it who may not enforce. Raises `ClaimedError`."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            held.bind(_NAME)
+        except OSError:
+            found = holder(owner)
+        else:
+            return True
+        if found is not None and found.may:
+            who = f" (pid {found.pid})" if found.pid else ""
+            raise ClaimedError(
+                f"a gatewrit{who} is enforcing in this network namespace; stop it first: "
+                "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
+            )
+        # One that is just starting listens the next moment, and one that has just ended is gone.
+        if found is not None or time.monotonic() > until:
+            break
+        time.sleep(_PAUSE)
+    pid, uid = (found.pid, found.uid) if found else (None, None)
+    log.warning("claim.squatted", pid=pid, uid=uid, means="somebody who may not enforce has our name; we go on without")
+    return False
+
+
 def _see_off(held: socket.socket) -> None:
     """Hang up on somebody who asked: the kernel has told them who holds the claim."""
     with suppress(OSError):
         held.accept()[0].close()
 
 
-def holder() -> int | None:
-    """Ask the kernel who holds the claim: the process, 0 if that can't be seen from here, None if nobody does."""
+def holder(owner: int | None) -> Holder | None:
+    """Ask the kernel who holds the claim, None if nobody listens there. `owner` is the user whose the state is."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
-        asking.setblocking(False)
+        asking.settimeout(_PATIENCE)
         try:
             asking.connect(_NAME)
-            pid, _, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            pid, uid, _ = _UCRED.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         except ConnectionRefusedError:
             return None
         except OSError:
-            return 0
-        return int(pid)
+            return Holder(None, None, may=False)
+        return Holder(int(pid), int(uid), may=int(uid) in _enforcing(owner))
+
+
+def _enforcing(owner: int | None) -> set[int | None]:
+    """Give the users as whom a gatewrit of this host may run."""
+    users = {0, os.geteuid(), owner}
+    with suppress(KeyError):
+        users.add(pwd.getpwnam(_USER).pw_uid)
+    return users

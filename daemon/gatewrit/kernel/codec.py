@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ELEM_KEY, ELEM_DATA, ELEM_FLAGS, ELEM_KEY_END = 1, 2, 3, 10
 INTERVAL_END = 1
+#: Timeout, expiration, expression, object, expressions: an element with one of them ends by itself, or decides packet
+#: by packet whether it matches (nft_set_elem_update_expr() in include/net/netfilter/nf_tables.h). None of ours has any.
+_ACTING = {4, 5, 7, 9, 11}
 
 #: NFTA_SET_ELEM_LIST_ELEMENTS is one attribute, so its length must fit 16 bits.
 LIST_BYTES = 60_000
@@ -193,6 +196,8 @@ class _Shape:
     def of(cls, record: bytes, width: int) -> _Shape:
         """Take one record apart; raises `wire.WireError`."""
         parts = {kind: (at, end) for kind, at, end in wire.spans(record, 4, len(record))}
+        if _ACTING & parts.keys():
+            raise wire.WireError("a set element that does more than match")
         key = last = _key(record, parts.get(ELEM_KEY), width)
         if ELEM_KEY_END in parts:
             last = _key(record, parts[ELEM_KEY_END], width)

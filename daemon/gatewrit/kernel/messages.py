@@ -70,6 +70,8 @@ NFPROTO_INET = 1
 NLM_F_CREATE, NLM_F_EXCL, NLM_F_APPEND = 0x400, 0x200, 0x800
 
 SET_INTERVAL, SET_MAP, SET_CONCAT = 0x4, 0x8, 0x80
+#: NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS: each element gets them, and they may keep it from matching, as a limit does.
+_SET_ACTING = {17, 18}
 #: Persist: since Linux 6.9. A table that is persistent but has no owner is an orphan.
 TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST = 0x1, 0x2, 0x4
 OBJECT_COUNTER = expressions.OBJECT_COUNTER
@@ -362,7 +364,7 @@ def decode_set(parts: dict[int, bytes], dumped: Iterable[bytes]) -> Set | None:
     flags = wire.number(parts[3]) if 3 in parts else 0
     key = _find_key(wire.number(parts[4]) if 4 in parts else 0)
     known = SET_INTERVAL | SET_MAP | SET_CONCAT
-    if key is None or flags & ~known or wire.number(parts[5]) != key_length(key):
+    if key is None or flags & ~known or _SET_ACTING & parts.keys() or wire.number(parts[5]) != key_length(key):
         return None
     if flags & SET_MAP and wire.number(parts[6]) != VERDICT_TYPE:
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatewrit.api import client, unprivileged
 from gatewrit.api.listen import group_id
+from gatewrit.cli import owner
 from gatewrit.cli.examine.finding import Finding, guarded, problem, unseen
 from gatewrit.cli.guardian import systemd_here
 from gatewrit.engine import claim, trust
@@ -102,9 +103,9 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
 
 
 def _nobody(settings: Settings) -> Finding:
-    pid = claim.holder()
-    if pid is not None:
-        who = f"process {pid}" if pid else "a process that can't be seen from here"
+    holder = claim.holder(owner.of(settings))
+    if holder is not None and holder.may:
+        who = f"process {holder.pid}" if holder.pid else "a process that can't be seen from here"
         return Finding(
             "error",
             "other_instance",
