@@ -15,7 +15,7 @@ from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.door import Door, entrance, url
 from gatewrit.api.face import Face, answer, conditional, rendered
-from gatewrit.api.paths import JSON
+from gatewrit.api.paths import JSON, OPENMETRICS, TEXT
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.api.stream import Streams
 from gatewrit.api.tokens import Role
@@ -86,10 +86,12 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
 async def show_metrics(face: Face, request: web.Request) -> web.Response:
     """Answer Prometheus, which may add parameters of its own to its scrapes: they are let be."""
     snapshot = face.source.snapshot()
-    accept = ",".join(request.headers.getall("Accept", []))
-    work = partial(metrics.exposition, snapshot, accept)
-    body, media_type = await face.render(("metrics", accept), snapshot, work)
-    return web.Response(body=body, headers={"Content-Type": media_type})
+    liked = query.liked(request)
+    openmetrics = liked.get(OPENMETRICS, 0.0) > liked.get(TEXT, 0.0)
+    work = partial(metrics.exposition, snapshot, openmetrics=openmetrics)
+    body = await face.render(("metrics", openmetrics), snapshot, work)
+    media_type = metrics.OPENMETRICS if openmetrics else metrics.TEXT
+    return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
 
 async def show_status(face: Face, request: web.Request) -> web.Response:

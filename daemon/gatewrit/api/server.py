@@ -53,8 +53,7 @@ def _rehearse(gateway: str) -> None:
     openapi.description()
     snapshot = Remote(gateway, Access(None)).snapshot()
     page.render(snapshot, snapshot.started_at)
-    for accept in ("text/plain", "application/openmetrics-text"):
-        metrics.exposition(snapshot, accept)
+    metrics.exposition(snapshot)
     ZoneInfo("Europe/Vienna")
 
 
