@@ -113,13 +113,45 @@ async def test_how_the_policies_stood() -> None:
             await refused(response, 404, "no_such_policy")
 
 
-@pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/bes-shutdown"])
+async def test_how_the_gateway_stood() -> None:
+    async with asking() as session:
+        async with session.get("/v1/status?at=2016-01-05T11:59:30Z") as response:
+            document = await response.json()
+            etag = response.headers["ETag"]
+        async with session.get("/v1/status") as response:
+            now = await response.json()
+        assert [each for each in document if each != "running"] == [each.replace("now", "at") for each in now]
+        assert document["policies"].keys() == now["policies"].keys()
+        assert {name: count for name, count in document["policies"].items() if count != 0} == {
+            "in_force": 1,
+            "rejected": None,
+        }
+        assert document["at"] == "2016-01-05T11:59:30Z"
+        assert document["ruleset"] == {
+            "generation": 6,
+            "digest": "sha256:5d41402abc4b2a76",
+            "applied_at": "2016-01-05T11:00:00Z",
+            "verified_at": None,
+            "segments": None,
+        }
+        assert document["problems"] == [
+            {"code": "clock_unsynchronised", "policy": None},
+            {"code": "policy_rejected", "policy": "unread"},
+        ]
+        again = {"If-None-Match": etag}
+        async with session.get("/v1/status?at=2016-01-05T11:59:30Z", headers=again) as response:
+            assert response.status == 304
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/policies", "/v1/policies/bes-shutdown"])
 @pytest.mark.parametrize(
     ("at", "status", "code"),
     [
         ("2016-01-05T11:00:00Z", 404, "not_kept"),
         ("2016-01-05T12:00:01Z", 400, "bad_parameter"),
         ("yesterday", 400, "bad_parameter"),
+        ("", 400, "bad_parameter"),
+        ("1969-12-31T23:59:59Z", 400, "bad_parameter"),
         ("2016-01-05T11:59:30", 400, "bad_parameter"),
     ],
 )

@@ -95,8 +95,11 @@ async def show_metrics(face: Face, request: web.Request) -> web.Response:
 
 
 async def show_status(face: Face, request: web.Request) -> web.Response:
-    """Answer with the verdict; only `now` is new for each request."""
-    query.parameters(request)
+    """Answer with the verdict, of which only `now` is new for each request; or with how everything stood."""
+    at = query.read_past(query.parameters(request), face.now())
+    if at is not None:
+        document = documents.past_document(await policies.stood(face, at))
+        return answer(request, rendered(documents.encode(document) + b"\n"))
     snapshot = face.source.snapshot()
     role = connection_of(request).role
     head, tail, tag = await face.render(("status", role), snapshot, partial(_status_parts, snapshot, role))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gatewrit.api.face import Face, Rendered
     from gatewrit.engine.particulars import Particulars
-    from gatewrit.engine.snapshot import PolicyView
+    from gatewrit.engine.snapshot import PastView
 
 
 #: How much of a list's digest stands in a cursor.
@@ -35,7 +35,7 @@ async def list_policies(face: Face, request: web.Request) -> web.Response:
     snapshot = face.source.snapshot()
     views, item = snapshot.policies, documents.policy_item
     if at is not None:
-        views, item = await _stood(face, at), documents.past_item
+        views, item = (await stood(face, at)).policies, documents.past_item
 
     def work() -> Rendered:
         chosen, following = choose(views, choice)
@@ -49,7 +49,7 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
     """Answer with one policy, as it is or as it stood."""
     at = query.read_past(query.parameters(request), face.now())
     snapshot, name = face.source.snapshot(), request.match_info["id"]
-    view = find(snapshot.policies if at is None else await _stood(face, at), name)
+    view = find(snapshot.policies if at is None else (await stood(face, at)).policies, name)
     if view is None:
         raise _unknown()
 
@@ -61,12 +61,12 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
     return answer(request, await face.once(("policy", name, at), snapshot, work))
 
 
-async def _stood(face: Face, at: int) -> tuple[PolicyView, ...]:
-    """Ask how the policies stood; whoever asks again meanwhile gets the same."""
+async def stood(face: Face, at: int) -> PastView:
+    """Ask how the gateway stood; whoever asks again meanwhile gets the same."""
     source = face.source
     face.admit()
     try:
-        return await face.once(("past", at), source.snapshot(), lambda: source.archive.policies_at(at))
+        return await face.once(("past", at), source.snapshot(), lambda: source.archive.stood(at))
     except NotKeptError as error:
         raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
 

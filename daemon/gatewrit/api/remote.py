@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.events import Page, Turn
     from gatewrit.engine.particulars import Listing, Particulars
-    from gatewrit.engine.snapshot import PolicyView
+    from gatewrit.engine.snapshot import PastView
 
 log = structlog.get_logger()
 
@@ -111,9 +111,9 @@ class Remote(asyncio.Protocol):
         told = await self._ask(codec.Ask(next(self._numbers), parameters=parameters_of(question)))
         return _given(told.answer)
 
-    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
-        """Have the enforcer tell how the policies stood at a past instant; raises as `explain` does."""
-        return _given((await self._ask(codec.Ask(next(self._numbers), at=at))).views)
+    async def stood(self, at: int) -> PastView:
+        """Have the enforcer tell how the gateway stood at a past instant; raises as `explain` does."""
+        return _given((await self._ask(codec.Ask(next(self._numbers), at=at))).past)
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:
         """Have the enforcer tell all of a policy; raises as `explain` does, and UnknownPolicyError."""
