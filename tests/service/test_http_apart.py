@@ -88,7 +88,8 @@ def _connect_as_nobody(path: str) -> None:
 
 def test_what_the_server_loads() -> None:
     loaded = _loaded(
-        "import contextlib, runpy\nwith contextlib.suppress(SystemExit): runpy.run_module('gatewrit.api', {}, '__main__')"
+        "import contextlib, runpy\n"
+        "with contextlib.suppress(SystemExit): runpy.run_module('gatewrit.api', {}, '__main__')"
     )
     assert "gatewrit.api.http" in loaded
     none_of = "gatewrit.kernel", "gatewrit.cli", "pyroute2", "sqlite3", "numpy", "rich", "yaml", "cryptography", "click"
