@@ -144,7 +144,7 @@ def test_how_the_policies_stood_before_an_amendment(gateway: Gateway) -> None:
     _, status = gateway.get(f"/v1/status?at={then}")
     assert (status["gateway"], status["running"]) == (gateway.status()["gateway"], True)
     open_now = gateway.status()["problems"]
-    assert status["problems"] == [{"code": each["code"], "policy": each["policy"]} for each in open_now]
+    assert status["problems"] == [{name: each[name] for name in ("code", "policy", "place")} for each in open_now]
     assert (status["policies"]["in_force"], status["policies"]["rescinded"]) == (1, 0)
     ruleset = gateway.status()["ruleset"]
     assert status["ruleset"]["generation"] == ruleset["generation"] - 1

@@ -206,7 +206,7 @@ class Archive:
         if at < NOW - 100:
             raise NotKeptError("the journal begins at 2016-01-05T11:58:20Z")
         policies = (replace(SHUTDOWN, revision=1, packets=0, bytes=0),)
-        problems = (("clock_unsynchronised", None), ("policy_rejected", "unread"))
+        problems = (("clock_unsynchronised", None, None), ("policy_rejected", "unread", UNREAD_PROBLEM.place))
         return PastView(at, "core-1", "0.1.0", True, 6, "sha256:5d41402abc4b2a76", NOW - 3600, policies, problems)
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:

@@ -135,8 +135,8 @@ async def test_how_the_gateway_stood() -> None:
             "segments": None,
         }
         assert document["problems"] == [
-            {"code": "clock_unsynchronised", "policy": None},
-            {"code": "policy_rejected", "policy": "unread"},
+            {"code": "clock_unsynchronised", "policy": None, "place": None},
+            {"code": "policy_rejected", "policy": "unread", "place": "policies/unread.yaml:14:7"},
         ]
         again = {"If-None-Match": etag}
         async with session.get("/v1/status?at=2016-01-05T11:59:30Z", headers=again) as response:
@@ -153,6 +153,7 @@ async def test_how_the_gateway_stood() -> None:
         ("", 400, "bad_parameter"),
         ("1969-12-31T23:59:59Z", 400, "bad_parameter"),
         ("2016-01-05T11:59:30", 400, "bad_parameter"),
+        ("2016-01-05T16:59:30 05:00", 400, "bad_parameter"),  # what a + is that isn't written %2B
     ],
 )
 async def test_what_nobody_can_say_of_another_time(path: str, at: str, status: int, code: str) -> None:

@@ -58,7 +58,7 @@ def past_document(past: PastView) -> shapes.PastStatus:
             "segments": None,
         },
         "policies": {**_states(counts), "rejected": None},
-        "problems": [{"code": code, "policy": policy} for code, policy in past.problems],
+        "problems": [{"code": code, "policy": policy, "place": place} for code, policy, place in past.problems],
         "progress": None,
         "manifest": None,
     }

@@ -139,6 +139,7 @@ class PastProblem(TypedDict):
 
     code: str
     policy: str | None
+    place: str | None
 
 
 class PastStatus(TypedDict):

@@ -82,7 +82,7 @@ def view_of(past: Past) -> PastView:
         digest=past.digest,
         applied_at=past.applied_at,
         policies=views_of(past),
-        problems=tuple(sorted(past.problems, key=lambda each: (each[0], each[1] or ""))),
+        problems=tuple(sorted(past.problems, key=lambda each: [part or "" for part in each])),
     )
 
 

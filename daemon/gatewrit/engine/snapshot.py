@@ -162,7 +162,7 @@ class PastView:
 
     `gateway` and `version` are what the daemon said of itself. `running`: whether one was; None if that isn't known.
     Of `policies` nobody knows counters and addresses; files of which no revision was good aren't among them.
-    `problems` are codes and policies of those that were open.
+    `problems` are code, policy and place of those that were open.
     """
 
     at: int
@@ -173,7 +173,7 @@ class PastView:
     digest: str | None
     applied_at: int | None
     policies: tuple[PolicyView, ...]
-    problems: tuple[tuple[str, str | None], ...]
+    problems: tuple[tuple[str, str | None, str | None], ...]
 
 
 @dataclass(frozen=True, slots=True)

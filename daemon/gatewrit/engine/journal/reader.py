@@ -58,7 +58,7 @@ class Past:
 
     `running`: True, a daemon was; False, none was, and the rules stood in the kernel as the last one left them (unless
     the host itself was down, or somebody took them out); None, a daemon ended in between without a word, and when isn't
-    known. `gateway` is what the daemon said of itself: `name`, `tags`, `hooks`. `problems` are the codes and policies
+    known. `gateway` is what the daemon said of itself: `name`, `tags`, `hooks`. `problems` are code, policy and place
     of those that were open. `generation` and `digest` are of the ruleset that the kernel last had confirmed, which was
     written down at `applied_at` (epoch seconds; None if that row isn't kept, or everything was taken out since).
     """
@@ -71,7 +71,7 @@ class Past:
     digest: str | None
     running: bool | None
     gateway: Mapping[str, Any]
-    problems: frozenset[tuple[str, str | None]]
+    problems: frozenset[tuple[str, str | None, str | None]]
     applied_at: int | None = None
 
 
@@ -142,7 +142,7 @@ class Reader:
                 digest=standing.digest,
                 running=_running(connection, seq, standing),
                 gateway=standing.gateway,
-                problems=frozenset((code, policy) for code, policy, _ in standing.problems),
+                problems=frozenset(standing.problems),
                 applied_at=None if standing.digest is None else _applied(connection, seq),
             )
 
