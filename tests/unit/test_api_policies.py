@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gatewrit.api import face
@@ -10,6 +12,9 @@ from gatewrit.api.query import cursor
 from gatewrit.engine.events import Event, Topic
 from unit.api_samples import IN_SYNC, NOW, Source
 from unit.test_api_http import asking, refused
+
+if TYPE_CHECKING:
+    from gatewrit.engine.snapshot import PastView
 
 
 async def test_what_happened_newest_first() -> None:
@@ -168,3 +173,25 @@ async def test_the_past_may_be_asked_for_so_often(monkeypatch: pytest.MonkeyPatc
             async with session.get("/v1/policies?at=2016-01-05T11:59:00Z") as response:
                 assert response.status == status
         assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_past_is_asked_for_once_and_few_of_them_are_kept() -> None:
+    source = Source(IN_SYNC)
+    asked: list[int] = []
+    truly = source.archive.stood
+
+    async def stood(at: int) -> PastView:
+        asked.append(at)
+        return await truly(at)
+
+    source.archive.stood = stood  # type: ignore[method-assign]
+    async with asking(source) as session:
+        for path in ("status", "policies", "policies/bes-shutdown", "policies?limit=1"):
+            both = "&" if "?" in path else "?"
+            async with session.get(f"/v1/{path}{both}at=2016-01-05T11:59:00Z") as response:
+                assert response.status == 200
+        assert asked == [NOW - 60]
+        for second in (1, 2, 1, 2, 3, 1):
+            async with session.get(f"/v1/status?at=2016-01-05T11:59:0{second}Z") as response:
+                assert response.status == 200
+    assert asked == [NOW - 60 + second for second in (0, 1, 2, 3, 1)]

@@ -98,7 +98,7 @@ async def show_status(face: Face, request: web.Request) -> web.Response:
     """Answer with the verdict, of which only `now` is new for each request; or with how everything stood."""
     at = query.read_past(query.parameters(request), face.now())
     if at is not None:
-        document = documents.past_document(await policies.stood(face, at))
+        document = documents.past_document(await face.stood(at))
         return answer(request, rendered(documents.encode(document) + b"\n"))
     snapshot = face.source.snapshot()
     role = connection_of(request).role
