@@ -29,6 +29,29 @@ _LARGE = 200
 _KEPT, _KEPT_PASTS = 32, 2
 
 
+class _Once:
+    """What was made of one snapshot, each once however many ask; the last `most` are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._snapshot: Snapshot | None = None
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def get(self, key: Hashable, snapshot: Snapshot, function: Callable[[], Awaitable[T]]) -> T:
+        """Return what `function` gives, or gave."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._tasks = {}
+        task: asyncio.Task[T] | None = self._tasks.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            if len(self._tasks) >= self._most:
+                del self._tasks[next(iter(self._tasks))]
+            task = asyncio.ensure_future(_awaited(function))
+            self._tasks[key] = task
+        # One client that hangs up doesn't take the answer from the others.
+        return await asyncio.shield(task)
+
+
 class Face:
     """The answers of one application, each rendered once for each snapshot however many ask at once."""
 
@@ -60,29 +83,6 @@ class Face:
             return await self._pasts.get(at, self.source.snapshot(), lambda: self.source.archive.stood(at))
         except NotKeptError as error:
             raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
-
-
-class _Once:
-    """What was made of one snapshot, each once however many ask; the last `most` are kept."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._snapshot: Snapshot | None = None
-        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
-
-    async def get(self, key: Hashable, snapshot: Snapshot, function: Callable[[], Awaitable[T]]) -> T:
-        """Return what `function` gives, or gave."""
-        if snapshot is not self._snapshot:
-            self._snapshot = snapshot
-            self._tasks = {}
-        task: asyncio.Task[T] | None = self._tasks.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            if len(self._tasks) >= self._most:
-                del self._tasks[next(iter(self._tasks))]
-            task = asyncio.ensure_future(_awaited(function))
-            self._tasks[key] = task
-        # One client that hangs up doesn't take the answer from the others.
-        return await asyncio.shield(task)
 
 
 async def _awaited(function: Callable[[], Awaitable[T]]) -> T:
