@@ -245,7 +245,7 @@ async def test_alive_is_about_the_loops_only() -> None:
             assert response.status == 200
         source.living = False
         async with session.get("/livez") as response:
-            await refused(response, 503, "not_alive")
+            assert "systemctl status gatewrit" in (await refused(response, 503, "not_alive"))["detail"]
 
 
 #: What Prometheus 3 sends.

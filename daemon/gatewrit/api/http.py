@@ -19,6 +19,7 @@ from gatewrit.api.paths import JSON, OPENMETRICS, TEXT
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.api.stream import Streams
 from gatewrit.api.tokens import Role
+from gatewrit.api.words import SEE_WHY
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement
 
@@ -66,7 +67,7 @@ async def livez(face: Face, request: web.Request) -> web.Response:
     query.parameters(request)
     if not face.source.alive():
         detail = "The enforcement loop doesn't turn, or its process is gone; what is in the kernel stays in force."
-        raise wire.RequestError(503, "not_alive", detail)
+        raise wire.RequestError(503, "not_alive", f"{detail} {SEE_WHY}")
     return web.Response(body=_ALIVE, content_type=JSON)
 
 
@@ -78,7 +79,7 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
         detail = f"Enforcement is {enforcement}; see /v1/status."
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
     if not face.source.alive():
-        detail = "The enforcing process isn't heard from; /v1/status has what it said last."
+        detail = f"The enforcing process isn't heard from; /v1/status has what it said last. {SEE_WHY}"
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
     return web.Response(body=documents.encode({"ready": True, "enforcement": enforcement}) + b"\n", content_type=JSON)
 

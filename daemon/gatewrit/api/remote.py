@@ -16,7 +16,7 @@ from gatewrit.api.access import Keys
 from gatewrit.api.documents import instant
 from gatewrit.api.question import parameters_of
 from gatewrit.api.wire import RequestError
-from gatewrit.api.words import SILENT
+from gatewrit.api.words import SEE_WHY, SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Recent
 from gatewrit.engine.particulars import UnknownPolicyError
@@ -136,7 +136,7 @@ class Remote(asyncio.Protocol):
     async def _ask(self, ask: codec.Ask) -> Told:
         transport = self._transport
         if transport is None or not self.connected():
-            raise RequestError(503, SILENT, "Nobody can tell: the enforcing process isn't heard from.")
+            raise RequestError(503, SILENT, f"Nobody can tell: the enforcing process isn't heard from. {SEE_WHY}")
         if len(self._waiting) >= _WAITING:
             raise RequestError(503, "busy", "Too many questions wait for their answers; ask again in a moment.")
         waiting: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
@@ -171,7 +171,7 @@ class Remote(asyncio.Protocol):
         self._transport = None
         for waiting in self._waiting.values():
             if not waiting.done():
-                gone = RequestError(503, SILENT, "The enforcing process ended before it answered.")
+                gone = RequestError(503, SILENT, f"The enforcing process ended before it answered. {SEE_WHY}")
                 waiting.set_exception(gone)
         self.lost.set()
         self.told()
