@@ -25,12 +25,12 @@ from gatewrit.api.wire import Limits
 from gatewrit.engine.events import Event, Topic
 from unit.api_samples import IN_SYNC, SHUTDOWN, Source
 
-CONNECTIONS, REQUESTS, STREAMS, EVENTS = 8, 8000, 200, 50
+CONNECTIONS, REQUESTS, STREAMS, EVENTS, SNAPSHOTS = 8, 8000, 200, 50, 50
 _LIFTED = Limits(rate_here=1e9, burst_here=1e9, requests=1_000_000_000)
 
 
 def serve(descriptor: int, policies: int) -> None:
-    """Be the server; SIGUSR1 makes something happen."""
+    """Be the server; SIGUSR1 makes something happen, SIGUSR2 a new snapshot."""
     views = tuple(replace(SHUTDOWN, id=f"p{number:05}") for number in range(policies))
     source = Source(replace(IN_SYNC, policies=views))
     shown.warm()
@@ -40,10 +40,14 @@ def serve(descriptor: int, policies: int) -> None:
         source.recent.add([Event(last + 1, int(time.time()), Topic.POLICY, "state", "p00001", "p00001 is in_force")])
         source.told()
 
+    def change() -> None:
+        source.held = replace(source.held)
+
     async def run() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, happen)
+        loop.add_signal_handler(signal.SIGUSR2, change)
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         sock = socket.socket(fileno=descriptor)
         async with http.serve_on(source, [sock], Access(Keys()), limits=_LIFTED):
@@ -140,6 +144,18 @@ async def first_views(server: Server, path: str) -> None:
     print(f"{path}: first {times[0]:.0f} ms, next {times[1]:.1f} ms, {size / 1000:,.0f} kB")
 
 
+async def anew(server: Server, path: str) -> None:
+    """Say what asking costs that is the first to ask about a new snapshot."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    await ask(reader, writer, path)
+    before = server.processor()
+    for _ in range(SNAPSHOTS):
+        server.process.send_signal(signal.SIGUSR2)
+        await ask(reader, writer, path)
+    writer.close()
+    print(f"{path}, of a new snapshot each: {(server.processor() - before) / SNAPSHOTS * 1000:.1f} ms of processor")
+
+
 async def streams(server: Server) -> None:
     """Open many streams, have things happen, and say what that costs."""
     idle = server.memory()
@@ -183,6 +199,8 @@ async def measure(policies: int) -> None:
         await first_views(server, "/")
         for path in ("/v1/status", "/v1/policies/p00001", "/v1/policies", "/metrics"):
             await first_views(server, path)
+        for path in ("/metrics", "/v1/status"):
+            await anew(server, path)
         for path in ("/v1/status", "/v1/policies"):
             await flood(server, path)
             await flood(server, path, await etag_of(server, path))

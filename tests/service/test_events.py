@@ -141,4 +141,14 @@ def test_how_the_policies_stood_before_an_amendment(gateway: Gateway) -> None:
     assert [each["revision"] for each in stood["revisions"]] == [1]
     assert stood["endpoints"][0]["endpoints"][0]["prefixes"]["first"] == ["198.51.100.0/24"]
     assert [each["state"] for each in gateway.get(f"/v1/policies?at={then}")[1]["items"]] == ["in_force"]
-    assert gateway.get("/v1/policies?at=2015-01-01T00:00:00Z")[0] == 404
+    _, status = gateway.get(f"/v1/status?at={then}")
+    assert (status["gateway"], status["running"]) == (gateway.status()["gateway"], True)
+    open_now = gateway.status()["problems"]
+    assert status["problems"] == [{name: each[name] for name in ("code", "policy", "place")} for each in open_now]
+    assert (status["policies"]["in_force"], status["policies"]["rescinded"]) == (1, 0)
+    ruleset = gateway.status()["ruleset"]
+    assert status["ruleset"]["generation"] == ruleset["generation"] - 1
+    assert status["ruleset"]["applied_at"] <= then
+    assert status["ruleset"]["digest"] not in {None, ruleset["digest"]}
+    for path in ("policies", "status"):
+        assert gateway.get(f"/v1/{path}?at=2015-01-01T00:00:00Z")[0] == 404

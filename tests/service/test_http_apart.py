@@ -87,10 +87,21 @@ def _connect_as_nobody(path: str) -> None:
 
 
 def test_what_the_server_loads() -> None:
-    loaded = _loaded("import gatewrit.api.server")
+    loaded = _loaded(
+        "import contextlib, runpy\n"
+        "with contextlib.suppress(SystemExit): runpy.run_module('gatewrit.api', {}, '__main__')"
+    )
     assert "gatewrit.api.http" in loaded
-    none_of = "gatewrit.kernel", "gatewrit.cli", "pyroute2", "sqlite3", "numpy"
+    none_of = "gatewrit.kernel", "gatewrit.cli", "pyroute2", "sqlite3", "numpy", "rich", "yaml", "cryptography", "click"
     assert not {each for each in loaded if each.startswith(none_of)}
+
+
+def test_once_it_has_given_up_its_privileges_it_loads_nothing() -> None:
+    # What is made at the first request only is made of what is there: our new user may see no file of Python's.
+    assert "gatewrit.api.openapi" in _loaded(
+        "import sys\nfrom gatewrit.api import openapi, server\nserver._rehearse('core-1')\n"
+        "sys.meta_path.clear()\nassert openapi.description()"
+    )
 
 
 def test_what_the_enforcer_loads_has_nothing_that_reads_http() -> None:
@@ -101,7 +112,11 @@ def test_what_the_enforcer_loads_has_nothing_that_reads_http() -> None:
 
 def _loaded(statement: str) -> set[str]:
     told = subprocess.run(
-        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            f"{statement}\nimport sys\nprint(*(name for name, each in sys.modules.items() if each))",
+        ],
         capture_output=True,
         text=True,
         check=True,

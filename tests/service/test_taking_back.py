@@ -39,6 +39,12 @@ def digest(gateway: Gateway) -> str:
     return found
 
 
+def told_of(gateway: Gateway, kind: str) -> bool:
+    """Whether who follows what happens is told of such a thing over HTTP."""
+    _, page = gateway.get("/v1/history?event=enforcement")
+    return kind in [each["kind"] for each in page["items"]]
+
+
 def test_a_change_that_nobody_confirms_is_taken_back(one: Gateway) -> None:
     before, generation = digest(one), one.status()["ruleset"]["generation"]
     one.order("bravo", BRAVO, PORT)
@@ -56,6 +62,7 @@ def test_a_change_that_nobody_confirms_is_taken_back(one: Gateway) -> None:
     assert digest(one) == before
     assert one.status()["enforcement"] == "degraded"
     assert equal(one)
+    until(lambda: told_of(one, "rolled_back"))
     # The file is still there, and isn't followed; not by a restart either.
     one.restart(signal.SIGKILL)
     assert (one.codes(), one.blocks(BRAVO)) == (["rolled_back"], False)
@@ -73,6 +80,7 @@ def test_a_change_that_is_confirmed_stays(one: Gateway) -> None:
     code, said = one.told("confirm")
     assert (code, said["ok"]) == (0, True)
     assert one.problems() == []
+    until(lambda: told_of(one, "confirmed"))
     time.sleep(2.5)
     assert one.blocks(BRAVO)
     assert not (one.state / "undo.json").exists()

@@ -233,7 +233,7 @@ class Gateway:
         """Give the processes that speak HTTP for the daemon, which are children of it."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"gatewrit.api.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"gatewrit.api" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def reload(self) -> dict[str, Any]:
         """Have everything read again; the outcome."""

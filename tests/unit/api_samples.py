@@ -21,6 +21,7 @@ from gatewrit.engine.particulars import (
 from gatewrit.engine.snapshot import (
     Enforcement,
     Histogram,
+    PastView,
     PolicyState,
     PolicyView,
     Problem,
@@ -201,10 +202,12 @@ class Archive:
         chosen = found if turn.after is not None else found[::-1]
         return Page(tuple(chosen[: turn.limit]), len(chosen) > turn.limit, 1, self.rows[-1].id)
 
-    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
+    async def stood(self, at: int) -> PastView:
         if at < NOW - 100:
             raise NotKeptError("the journal begins at 2016-01-05T11:58:20Z")
-        return (replace(SHUTDOWN, revision=1, packets=0, bytes=0),)
+        policies = (replace(SHUTDOWN, revision=1, packets=0, bytes=0),)
+        problems = (("clock_unsynchronised", None, None), ("policy_rejected", "unread", UNREAD_PROBLEM.place))
+        return PastView(at, "core-1", "0.1.0", True, 6, "sha256:5d41402abc4b2a76", NOW - 3600, policies, problems)
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:
         if name == PARTICULARS.id and at is not None:

@@ -119,9 +119,9 @@ async def test_what_happens_is_told_and_the_archive_is_asked() -> None:
         archive = here.archive
         assert await archive.particulars("bes-shutdown") == PARTICULARS
         assert await archive.particulars("bes-shutdown", 7) == await source.archive.particulars("bes-shutdown", 7)
-        assert repr(await archive.policies_at(NOW)) == repr(await source.archive.policies_at(NOW))
+        assert repr(await archive.stood(NOW)) == repr(await source.archive.stood(NOW))
         with pytest.raises(NotKeptError):
-            await archive.policies_at(7)
+            await archive.stood(7)
         assert await archive.listing("bes-shutdown", 1, 5) == await source.archive.listing("bes-shutdown", 1, 5)
         for turn in (Turn(), Turn("bes-shutdown"), Turn(after=2, limit=1), Turn(topic=Topic.PROBLEM, before=9)):
             assert await archive.events(turn) == await source.archive.events(turn)

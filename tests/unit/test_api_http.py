@@ -245,19 +245,28 @@ async def test_alive_is_about_the_loops_only() -> None:
             assert response.status == 200
         source.living = False
         async with session.get("/livez") as response:
-            await refused(response, 503, "not_alive")
+            assert "systemctl status gatewrit" in (await refused(response, 503, "not_alive"))["detail"]
+
+
+#: What Prometheus 3 sends.
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;"
+    "q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
 
 
 async def test_metrics_in_the_format_that_is_asked_for() -> None:
     async with asking() as session:
         async with session.get("/metrics") as response:
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-            assert 'gatewrit_enforcement{state="degraded"} 1.0' in await response.text()
-        async with session.get(
-            "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
-        ) as response:
-            assert response.headers["Content-Type"].startswith("application/openmetrics-text")
-            assert (await response.text()).endswith("# EOF\n")
+            assert 'gatewrit_enforcement{state="degraded"} 1\n' in await response.text()
+        for accept in ("application/openmetrics-text;version=1.0.0", PROMETHEUS):
+            async with session.get("/metrics", headers={"Accept": accept}) as response:
+                assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+                assert (await response.text()).endswith("# EOF\n")
+        preferring = {"Accept": "application/openmetrics-text;q=0.1,text/plain"}
+        async with session.get("/metrics", headers=preferring) as response:
+            assert response.content_type == "text/plain"
 
 
 async def test_a_new_snapshot_is_seen_at_once() -> None:
@@ -268,17 +277,17 @@ async def test_a_new_snapshot_is_seen_at_once() -> None:
             async with session.get("/v1/status") as response:
                 assert (await response.json())["enforcement"] == snapshot.enforcement
             async with session.get("/metrics") as response:
-                assert f'gatewrit_enforcement{{state="{snapshot.enforcement}"}} 1.0' in await response.text()
+                assert f'gatewrit_enforcement{{state="{snapshot.enforcement}"}} 1\n' in await response.text()
 
 
 async def test_a_snapshot_is_rendered_once_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     truly = http.metrics.exposition
 
-    def counted(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    def counted(snapshot: Snapshot, *, openmetrics: bool) -> bytes:
         nonlocal calls
         calls += 1
-        return truly(snapshot, accept)
+        return truly(snapshot, openmetrics=openmetrics)
 
     monkeypatch.setattr(http.metrics, "exposition", counted)
     views = tuple(replace(SHUTDOWN, id=f"p{number:04}") for number in range(1000))

@@ -7,25 +7,37 @@ from typing import TYPE_CHECKING
 
 import prometheus_client
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client import generate_latest as in_text
+from prometheus_client.openmetrics.exposition import generate_latest as in_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
 
 from gatewrit.api.metrics import exposition
-from gatewrit.engine.snapshot import Accepted
+from gatewrit.engine.snapshot import Accepted, PolicyState
 from unit.api_samples import DEGRADED, NOW, SHUTDOWN, STARTING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
+
     from gatewrit.engine.snapshot import Snapshot
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scraped(snapshot: Snapshot) -> Samples:
-    body, media_type = exposition(snapshot, "")
-    assert media_type.startswith("text/plain; version=0.0.4")
+    return read(parse_text(exposition(snapshot).decode()))
+
+
+def read(families: Iterable[Metric]) -> Samples:
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in parse_text(body.decode())
+        for family in families
         for sample in family.samples
     }
 
@@ -118,8 +130,7 @@ def test_nothing_registered_globally_slips_in(samples: Samples) -> None:
 
 
 def test_openmetrics_on_request() -> None:
-    body, media_type = exposition(DEGRADED, "application/openmetrics-text; version=1.0.0")
-    assert media_type.startswith("application/openmetrics-text")
+    body = exposition(DEGRADED, openmetrics=True)
     names = {family.name for family in parse_openmetrics(body.decode())}
     assert names == {
         "gatewrit_applied_timestamp_seconds",
@@ -141,6 +152,43 @@ def test_openmetrics_on_request() -> None:
         "gatewrit_start_timestamp_seconds",
         "gatewrit_verified_timestamp_seconds",
     }
+
+
+@given(st.lists(st.text(), max_size=4, unique=True), st.integers(0, 2**63))
+def test_both_formats_say_the_same_and_labels_are_what_they_were(names: list[str], count: int) -> None:
+    views = tuple(replace(SHUTDOWN, id=name, packets=count, state=PolicyState.SUSPENDED) for name in names)
+    snapshot = replace(DEGRADED, policies=views, desired=(14, 3))
+    samples = scraped(snapshot)
+    assert read(parse_openmetrics(exposition(snapshot, openmetrics=True).decode())) == samples
+    for name in names:
+        assert value(samples, "gatewrit_policy_packets_total", policy=name, action="reject") == count
+        assert value(samples, "gatewrit_policy_state", policy=name, state="suspended") == 1
+        assert value(samples, "gatewrit_policy_until_timestamp_seconds", policy=name) == 1483124400
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_names_types_and_texts_are_those_of_prometheus_own_client(*, openmetrics: bool) -> None:
+    # What the client library writes of the very same families, but for numbers, which it makes floats of.
+    parse, write = (parse_openmetrics, in_openmetrics) if openmetrics else (parse_text, in_text)
+    body = exposition(replace(DEGRADED, desired=(14, 3)), openmetrics=openmetrics).decode()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Families(tuple(parse(body))))
+    theirs = write(registry).decode()
+    assert [bare(line) for line in body.splitlines()] == [bare(line) for line in theirs.splitlines()]
+
+
+class Families(Collector):
+    """Gives what was read."""
+
+    def __init__(self, families: tuple[Metric, ...]) -> None:
+        self._families = families
+
+    def collect(self) -> tuple[Metric, ...]:
+        return self._families
+
+
+def bare(line: str) -> str:
+    return line if line.startswith("#") else line.rpartition(" ")[0]
 
 
 def test_a_hostile_id_stays_a_label() -> None:

@@ -34,6 +34,7 @@ SIGNED = replace(
     DEGRADED, manifest=Accepted(8, "sha256:x", NOW, ("alice",), NOW), progress=Progress("reading", 1, 2, NOW)
 )
 PLACES = {
+    "/v1/status": ["/v1/status", "/v1/status?at=2016-01-05T11:59:30Z"],
     "/v1/policies/{id}": ["/v1/policies/bes-shutdown", "/v1/policies/unread", "/v1/policies/court-118"],
     "/v1/policies/{id}/addresses": ["/v1/policies/bes-shutdown/addresses?limit=1"],
     "/v1/policies/{id}/history": ["/v1/policies/bes-shutdown/history"],

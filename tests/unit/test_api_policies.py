@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gatewrit.api import face
@@ -10,6 +12,9 @@ from gatewrit.api.query import cursor
 from gatewrit.engine.events import Event, Topic
 from unit.api_samples import IN_SYNC, NOW, Source
 from unit.test_api_http import asking, refused
+
+if TYPE_CHECKING:
+    from gatewrit.engine.snapshot import PastView
 
 
 async def test_what_happened_newest_first() -> None:
@@ -113,14 +118,47 @@ async def test_how_the_policies_stood() -> None:
             await refused(response, 404, "no_such_policy")
 
 
-@pytest.mark.parametrize("path", ["/v1/policies", "/v1/policies/bes-shutdown"])
+async def test_how_the_gateway_stood() -> None:
+    async with asking() as session:
+        async with session.get("/v1/status?at=2016-01-05T11:59:30Z") as response:
+            document = await response.json()
+            etag = response.headers["ETag"]
+        async with session.get("/v1/status") as response:
+            now = await response.json()
+        assert [each for each in document if each != "running"] == [each.replace("now", "at") for each in now]
+        assert document["policies"].keys() == now["policies"].keys()
+        assert {name: count for name, count in document["policies"].items() if count != 0} == {
+            "in_force": 1,
+            "rejected": None,
+        }
+        assert document["at"] == "2016-01-05T11:59:30Z"
+        assert document["ruleset"] == {
+            "generation": 6,
+            "digest": "sha256:5d41402abc4b2a76",
+            "applied_at": "2016-01-05T11:00:00Z",
+            "verified_at": None,
+            "segments": None,
+        }
+        assert document["problems"] == [
+            {"code": "clock_unsynchronised", "policy": None, "place": None},
+            {"code": "policy_rejected", "policy": "unread", "place": "policies/unread.yaml:14:7"},
+        ]
+        again = {"If-None-Match": etag}
+        async with session.get("/v1/status?at=2016-01-05T11:59:30Z", headers=again) as response:
+            assert response.status == 304
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/policies", "/v1/policies/bes-shutdown"])
 @pytest.mark.parametrize(
     ("at", "status", "code"),
     [
         ("2016-01-05T11:00:00Z", 404, "not_kept"),
         ("2016-01-05T12:00:01Z", 400, "bad_parameter"),
         ("yesterday", 400, "bad_parameter"),
+        ("", 400, "bad_parameter"),
+        ("1969-12-31T23:59:59Z", 400, "bad_parameter"),
         ("2016-01-05T11:59:30", 400, "bad_parameter"),
+        ("2016-01-05T16:59:30 05:00", 400, "bad_parameter"),  # what a + is that isn't written %2B
     ],
 )
 async def test_what_nobody_can_say_of_another_time(path: str, at: str, status: int, code: str) -> None:
@@ -135,3 +173,25 @@ async def test_the_past_may_be_asked_for_so_often(monkeypatch: pytest.MonkeyPatc
             async with session.get("/v1/policies?at=2016-01-05T11:59:00Z") as response:
                 assert response.status == status
         assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_past_is_asked_for_once_and_few_of_them_are_kept() -> None:
+    source = Source(IN_SYNC)
+    asked: list[int] = []
+    truly = source.archive.stood
+
+    async def stood(at: int) -> PastView:
+        asked.append(at)
+        return await truly(at)
+
+    source.archive.stood = stood  # type: ignore[method-assign]
+    async with asking(source) as session:
+        for path in ("status", "policies", "policies/bes-shutdown", "policies?limit=1"):
+            both = "&" if "?" in path else "?"
+            async with session.get(f"/v1/{path}{both}at=2016-01-05T11:59:00Z") as response:
+                assert response.status == 200
+        assert asked == [NOW - 60]
+        for second in (1, 2, 1, 2, 3, 1):
+            async with session.get(f"/v1/status?at=2016-01-05T11:59:0{second}Z") as response:
+                assert response.status == 200
+    assert asked == [NOW - 60 + second for second in (0, 1, 2, 3, 1)]

@@ -53,7 +53,11 @@ async def read(response: Any, size: int) -> str:
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 6
-    assert {example.split("\n")[0].split("?")[0] for example in EXAMPLES} >= {"GET /v1/events", "GET /v1/policies"}
+    assert {example.split("\n")[0].split("?")[0] for example in EXAMPLES} >= {
+        "GET /v1/events",
+        "GET /v1/policies",
+        "GET /v1/status",
+    }
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split("\n")[0])

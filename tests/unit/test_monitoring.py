@@ -43,7 +43,7 @@ def queries() -> list[str]:
 
 
 def known() -> set[str]:
-    body, _ = exposition(FULL, "")
+    body = exposition(FULL)
     shown = {sample.name for family in text_string_to_metric_families(body.decode()) for sample in family.samples}
     return shown | {rule["record"] for rule in rules() if "record" in rule} | {"up"}
 
@@ -86,7 +86,7 @@ def test_the_dashboard_s_queries_are_queries(tmp_path: Path) -> None:
 
 
 def test_names_keep_to_prometheus_conventions() -> None:
-    body, _ = exposition(FULL, "")
+    body = exposition(FULL)
     checked = promtool("check", "metrics", given=body.decode())
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

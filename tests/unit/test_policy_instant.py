@@ -79,6 +79,13 @@ def test_what_the_kernel_would_wrap_is_out(text: str) -> None:
         parse_instant(text)
 
 
+def test_an_offset_that_lost_its_sign_and_no_instant_at_all_say_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"write 2015-12-31T00:00:00\+05:00, and the \+ in a web address as %2B"):
+        parse_instant("2015-12-31T00:00:00 05:00")
+    with pytest.raises(ValueError, match="nothing stands here; write an instant as"):
+        parse_instant("")
+
+
 def test_a_skipped_hour_names_the_time_that_exists() -> None:
     with pytest.raises(ValueError, match=r"doesn't exist.*2015-03-29T03:30:00\[Europe/Berlin\]"):
         parse_instant("2015-03-29T02:30:00[Europe/Berlin]")

@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jsonschema
 import pytest
@@ -17,8 +17,9 @@ import pytest
 from gatewrit.cli import report_page
 from gatewrit.cli.report import Wanted, made
 from gatewrit.cli.report_facts import public
+from gatewrit.cli.report_words import GENERAL, OF_A_POLICY, sentence
 from gatewrit.engine.journal import database
-from gatewrit.engine.journal.rows import Entry
+from gatewrit.engine.journal.rows import Entry, Kind
 from gatewrit.engine.journal.verify import verify
 from gatewrit.engine.journal.writer import Journal, Keeping
 from gatewrit.engine.store import Kept
@@ -115,6 +116,17 @@ def life(state: Path) -> Path:
     story.say(DAY + 1000.25, "lifted", generation=3, digest="sha256:3")
     story.say(DAY + 1000.25, "state", was="in_force", now="rescinded")
     return story.write()
+
+
+def test_every_kind_of_row_is_told_of_or_has_a_table_of_its_own() -> None:
+    elsewhere = {"problem", "mended", "clock", "applied"}  # the table of problems; the head of the first page
+    assert GENERAL | OF_A_POLICY | elsewhere == {*get_args(Kind)}
+    by = {"uid": 0, "name": "root"}
+    expired = sentence("rolled_back", {"generation": 3, "by": by, "unconfirmed": True})
+    assert expired.startswith("Nobody confirmed a change by root in time: the policies of generation 3 counted again")
+    taken = sentence("rolled_back", {"generation": 3, "by": by, "unconfirmed": False})
+    assert taken.startswith("A change was taken back by root: the policies of generation 3")
+    assert sentence("confirmed", {"by": by, "base": 3}) == "A change on trial was confirmed by root: it stays."
 
 
 ALL = Wanted(None, None, None, None)

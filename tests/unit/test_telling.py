@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewrit.engine import byhand
 from gatewrit.engine.archive import Archive
 from gatewrit.engine.chronicle import Chronicle
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.events import RECENT, Event, Page, Recent, Topic, Turn
 from gatewrit.engine.journal.database import path_in
-from gatewrit.engine.journal.rows import Entry
+from gatewrit.engine.journal.rows import Entry, Kind
 from gatewrit.engine.journal.writer import Journal, Keeping
 from gatewrit.engine.particulars import UnknownPolicyError
 from gatewrit.engine.status import Standing
-from gatewrit.engine.telling import TOPICS, event_of, read_events, read_revisions
+from gatewrit.engine.telling import TOPICS, UNTOLD, event_of, read_events, read_revisions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BY = {"uid": 0, "name": "root"}
+BACK = (
+    "the policies of generation 5 count again, put back by root; the files aren't followed until somebody applies or "
+    "reloads"
+)
 SAYS: dict[str, tuple[dict[str, Any], str]] = {
     "accepted": (
         {"revision": 2, "before": 1, "says": "active", "asked": [BY]},
@@ -46,6 +51,12 @@ SAYS: dict[str, tuple[dict[str, Any], str]] = {
     "started": ({}, "the daemon has started"),
     "stopped": ({}, "the daemon has stopped"),
     "applied": ({"generation": 7}, "generation 7 is enforced and read back"),
+    "confirmed": ({"by": BY, "base": 5}, "the change was confirmed by root: what counts now stays"),
+    "rolled_back": ({"generation": 5, "by": BY, "unconfirmed": False}, BACK),
+    "found": (
+        {"found": "gone"},
+        "the rules that were left in the kernel were gone, as after the host was down; they were put in anew",
+    ),
     "manifest": ({"serial": 8}, "the signed manifest 8 was accepted"),
     "removed": ({"by": BY}, "every block was taken out by root"),
     "begun": ({"damaged": "x", "reason": "torn"}, "the journal begins anew: torn"),
@@ -55,6 +66,22 @@ SAYS: dict[str, tuple[dict[str, Any], str]] = {
     "mended": ({"code": "policy_missing", "place": "a.yaml:1:1"}, "policy_missing is no more (a.yaml:1:1)"),
     "drift": ({}, "somebody else changed our table; that was undone"),
 }
+
+
+def test_every_kind_that_is_written_is_told_or_said_not_to_be() -> None:
+    assert not TOPICS.keys() & UNTOLD
+    assert TOPICS.keys() | UNTOLD == {*get_args(Kind)}
+    assert {*get_args(byhand.Kind)} <= {*get_args(Kind)}
+
+
+def test_what_was_taken_back_or_found_is_told_as_it_came_about() -> None:
+    data = {"generation": 5, "by": BY, "unconfirmed": True}
+    expired = event_of(1, 0, "rolled_back", None, data)
+    assert expired is not None
+    assert expired.message.startswith("nobody confirmed the change by root in time: the policies of generation 5 count")
+    changed = event_of(1, 0, "found", None, {"found": "changed"})
+    assert changed is not None
+    assert "weren't as they had been left" in changed.message
 
 
 def test_each_kind_has_a_sentence() -> None:

@@ -63,7 +63,7 @@ class Stretch:
 class Ask:
     """A question as the server puts it: the parameters of `/v1/explain`, a policy, a part of its list, or events.
 
-    `at`, a past instant in epoch seconds, is of the policy, or by itself asks how all of them stood.
+    `at`, a past instant in epoch seconds, is of the policy, or by itself asks how the gateway stood.
     """
 
     number: int
@@ -83,7 +83,7 @@ class Told:
     particulars: details.Particulars | None = None
     listing: details.Listing | None = None
     page: happenings.Page | None = None
-    views: tuple[snapshots.PolicyView, ...] | None = None
+    past: snapshots.PastView | None = None
     not_kept: str | None = None
     unknown: bool = False
 

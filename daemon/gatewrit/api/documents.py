@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatewrit.api import shapes
-    from gatewrit.engine.snapshot import Accepted, PolicyView, Problem, Progress, RulesetView, Snapshot
+    from gatewrit.engine.snapshot import Accepted, PastView, PolicyView, Problem, Progress, RulesetView, Snapshot
     from gatewrit.policy.terms import Effective, Instant, Order
 
 
@@ -41,6 +41,29 @@ def status_document(snapshot: Snapshot, now: int) -> shapes.Status:
     return {**gateway_document(snapshot), "now": stated(now), **standing_document(snapshot)}
 
 
+def past_document(past: PastView) -> shapes.PastStatus:
+    """Return `/v1/status` of a past instant: null is what the journal doesn't have."""
+    counts = Counter(view.state for view in past.policies)
+    return {
+        "gateway": past.gateway,
+        "version": past.version,
+        "at": stated(past.at),
+        "running": past.running,
+        "enforcement": None,
+        "ruleset": {
+            "generation": past.generation,
+            "digest": past.digest,
+            "applied_at": instant(past.applied_at),
+            "verified_at": None,
+            "segments": None,
+        },
+        "policies": {**_states(counts), "rejected": None},
+        "problems": [{"code": code, "policy": policy, "place": place} for code, policy, place in past.problems],
+        "progress": None,
+        "manifest": None,
+    }
+
+
 def gateway_document(snapshot: Snapshot) -> shapes.Gateway:
     """Return the part of the status that stands before `now`: who speaks."""
     return {"gateway": snapshot.gateway, "version": snapshot.version}
@@ -52,18 +75,22 @@ def standing_document(snapshot: Snapshot) -> shapes.Standings:
     return {
         "enforcement": snapshot.enforcement.value,
         "ruleset": _ruleset(snapshot.ruleset),
-        "policies": {
-            "in_force": counts[PolicyState.IN_FORCE],
-            "scheduled": counts[PolicyState.SCHEDULED],
-            "suspended": counts[PolicyState.SUSPENDED],
-            "lapsed": counts[PolicyState.LAPSED],
-            "rescinded": counts[PolicyState.RESCINDED],
-            "rejected": counts[PolicyState.REJECTED],
-            "out_of_scope": counts[PolicyState.OUT_OF_SCOPE],
-        },
+        "policies": _states(counts),
         "problems": [problem_document(problem) for problem in snapshot.problems],
         "progress": None if snapshot.progress is None else progress_document(snapshot.progress),
         "manifest": None if snapshot.manifest is None else manifest_document(snapshot.manifest),
+    }
+
+
+def _states(counts: Counter[PolicyState]) -> shapes.States:
+    return {
+        "in_force": counts[PolicyState.IN_FORCE],
+        "scheduled": counts[PolicyState.SCHEDULED],
+        "suspended": counts[PolicyState.SUSPENDED],
+        "lapsed": counts[PolicyState.LAPSED],
+        "rescinded": counts[PolicyState.RESCINDED],
+        "rejected": counts[PolicyState.REJECTED],
+        "out_of_scope": counts[PolicyState.OUT_OF_SCOPE],
     }
 
 

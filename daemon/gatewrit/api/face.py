@@ -12,20 +12,44 @@ from aiohttp import ETag, web
 from gatewrit.api import wire
 from gatewrit.api.bucket import Bucket
 from gatewrit.api.paths import JSON
+from gatewrit.engine.answer import NotKeptError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
     from gatewrit.api.source import SnapshotSource
     from gatewrit.api.stream import Streams
-    from gatewrit.engine.snapshot import Snapshot
+    from gatewrit.engine.snapshot import PastView, Snapshot
 
 T = TypeVar("T")
 
 #: Above this many policies an answer is rendered in a thread, so that the loop that enforces keeps turning.
 _LARGE = 200
-#: Renderings kept of one snapshot.
-_KEPT = 32
+#: Renderings kept of one snapshot; and states of the past, each of which may be 10,000 policies.
+_KEPT, _KEPT_PASTS = 32, 2
+
+
+class _Once:
+    """What was made of one snapshot, each once however many ask; the last `most` are kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._snapshot: Snapshot | None = None
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def get(self, key: Hashable, snapshot: Snapshot, function: Callable[[], Awaitable[T]]) -> T:
+        """Return what `function` gives, or gave."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._tasks = {}
+        task: asyncio.Task[T] | None = self._tasks.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            if len(self._tasks) >= self._most:
+                del self._tasks[next(iter(self._tasks))]
+            task = asyncio.ensure_future(_awaited(function))
+            self._tasks[key] = task
+        # One client that hangs up doesn't take the answer from the others.
+        return await asyncio.shield(task)
 
 
 class Face:
@@ -36,8 +60,8 @@ class Face:
         self.now = now
         self.streams = streams
         self.explanations = Bucket()
-        self._snapshot: Snapshot | None = None
-        self._rendered: dict[Hashable, asyncio.Task[Any]] = {}
+        self._rendered = _Once(_KEPT)
+        self._pasts = _Once(_KEPT_PASTS)
 
     def admit(self) -> None:
         """Let a question through that costs something; raises `TooOftenError`."""
@@ -50,15 +74,15 @@ class Face:
 
     async def once(self, key: Hashable, snapshot: Snapshot, function: Callable[[], Awaitable[T]]) -> T:
         """Return what `function` gives, which is waited for once for each snapshot and `key`."""
-        if snapshot is not self._snapshot or len(self._rendered) >= _KEPT:
-            self._snapshot = snapshot
-            self._rendered = {}
-        task: asyncio.Task[T] | None = self._rendered.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = asyncio.ensure_future(_awaited(function))
-            self._rendered[key] = task
-        # One client that hangs up doesn't take the answer from the others.
-        return await asyncio.shield(task)
+        return await self._rendered.get(key, snapshot, function)
+
+    async def stood(self, at: int) -> PastView:
+        """Return how the gateway stood; whoever asks again meanwhile gets the same. Raises `RequestError`."""
+        self.admit()
+        try:
+            return await self._pasts.get(at, self.source.snapshot(), lambda: self.source.archive.stood(at))
+        except NotKeptError as error:
+            raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
 
 
 async def _awaited(function: Callable[[], Awaitable[T]]) -> T:

@@ -309,7 +309,7 @@ class _Line(asyncio.Protocol):
             case codec.Ask(number, policy=str(policy), at=at) if _sane(1, at or 0):
                 return codec.Told(number, particulars=await source.archive.particulars(policy, at))
             case codec.Ask(number, policy=None, at=int(at)) if _sane(1, at):
-                return codec.Told(number, views=await source.archive.policies_at(at))
+                return codec.Told(number, past=await source.archive.stood(at))
             case codec.Ask(number, stretch=codec.Stretch(policy, start, limit)) if _sane(limit, start):
                 return codec.Told(number, listing=await source.archive.listing(policy, start, limit))
             case codec.Ask(number, turn=Turn(before=before, after=after, limit=limit) as turn) if _sane(

@@ -15,10 +15,11 @@ from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.door import Door, entrance, url
 from gatewrit.api.face import Face, answer, conditional, rendered
-from gatewrit.api.paths import JSON
+from gatewrit.api.paths import JSON, OPENMETRICS, TEXT
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.api.stream import Streams
 from gatewrit.api.tokens import Role
+from gatewrit.api.words import SEE_WHY
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.snapshot import Enforcement
 
@@ -66,7 +67,7 @@ async def livez(face: Face, request: web.Request) -> web.Response:
     query.parameters(request)
     if not face.source.alive():
         detail = "The enforcement loop doesn't turn, or its process is gone; what is in the kernel stays in force."
-        raise wire.RequestError(503, "not_alive", detail)
+        raise wire.RequestError(503, "not_alive", f"{detail} {SEE_WHY}")
     return web.Response(body=_ALIVE, content_type=JSON)
 
 
@@ -78,7 +79,7 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
         detail = f"Enforcement is {enforcement}; see /v1/status."
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
     if not face.source.alive():
-        detail = "The enforcing process isn't heard from; /v1/status has what it said last."
+        detail = f"The enforcing process isn't heard from; /v1/status has what it said last. {SEE_WHY}"
         raise wire.RequestError(503, "not_ready", detail, enforcement=enforcement)
     return web.Response(body=documents.encode({"ready": True, "enforcement": enforcement}) + b"\n", content_type=JSON)
 
@@ -86,15 +87,20 @@ async def readyz(face: Face, request: web.Request) -> web.Response:
 async def show_metrics(face: Face, request: web.Request) -> web.Response:
     """Answer Prometheus, which may add parameters of its own to its scrapes: they are let be."""
     snapshot = face.source.snapshot()
-    accept = ",".join(request.headers.getall("Accept", []))
-    work = partial(metrics.exposition, snapshot, accept)
-    body, media_type = await face.render(("metrics", accept), snapshot, work)
-    return web.Response(body=body, headers={"Content-Type": media_type})
+    liked = query.liked(request)
+    openmetrics = liked.get(OPENMETRICS, 0.0) > liked.get(TEXT, 0.0)
+    work = partial(metrics.exposition, snapshot, openmetrics=openmetrics)
+    body = await face.render(("metrics", openmetrics), snapshot, work)
+    media_type = metrics.OPENMETRICS if openmetrics else metrics.TEXT
+    return web.Response(body=body, headers={"Content-Type": media_type, "Vary": "Accept"})
 
 
 async def show_status(face: Face, request: web.Request) -> web.Response:
-    """Answer with the verdict; only `now` is new for each request."""
-    query.parameters(request)
+    """Answer with the verdict, of which only `now` is new for each request; or with how everything stood."""
+    at = query.read_past(query.parameters(request), face.now())
+    if at is not None:
+        document = documents.past_document(await face.stood(at))
+        return answer(request, rendered(documents.encode(document) + b"\n"))
     snapshot = face.source.snapshot()
     role = connection_of(request).role
     head, tail, tag = await face.render(("status", role), snapshot, partial(_status_parts, snapshot, role))

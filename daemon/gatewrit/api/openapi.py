@@ -120,7 +120,7 @@ def _operation(name: str, path: Path, schema: Any, error: Any) -> dict[str, Any]
 
 
 def _conditional(name: str, path: Path) -> bool:
-    return name.startswith("/v1/") and bool({JSON, CSV} & {*path.media})
+    return (name.startswith("/v1/") or name == "/openapi.json") and bool({JSON, CSV} & {*path.media})
 
 
 def _identifier(name: str) -> str:

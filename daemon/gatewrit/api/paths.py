@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE, LARGEST_PAGE = 100, 1000
 JSON, CSV, SSE = "application/json", "text/csv", "text/event-stream"
+TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text"
 #: By what the policies can be put in order; with `-` before it the other way round.
 SORTS = ("id", "title", "state", "authority", "from", "until", "in_force_since", "packets", "bytes")
 
@@ -70,7 +71,10 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         ),
         "source": Parameter("The subscriber's address; any if it isn't said", _TEXT),
         "interface": Parameter("The interface on the service's side; any if it isn't said", _TEXT),
-        "at": Parameter("Another instant than now: RFC 3339 with an offset, or RFC 9557 with a zone", _SOME),
+        "at": Parameter(
+            "Another instant than now, to come in `/v1/explain` only: RFC 3339 with an offset, or RFC 9557 with a zone",
+            _SOME,
+        ),
     }
 )
 
@@ -82,10 +86,13 @@ PATHS: Mapping[str, Path] = MappingProxyType(
         "/openapi.json": Path("This description", dict[str, Any]),
         "/livez": Path("Whether the enforcement loops turn", shapes.Alive, errors=(503,)),
         "/readyz": Path("Whether what is ordered was enforced and holds", shapes.Ready, errors=(503,)),
-        "/metrics": Path(
-            "Metrics, in the format that `Accept` asks for", media=("text/plain", "application/openmetrics-text")
+        "/metrics": Path("Metrics, in the format that `Accept` asks for", media=(TEXT, OPENMETRICS)),
+        "/v1/status": Path(
+            "The verdict over the gateway; with `at`, what the journal has of how it stood",
+            shapes.Status | shapes.PastStatus,
+            takes=("at",),
+            errors=(404, 503),
         ),
-        "/v1/status": Path("The verdict over the gateway", shapes.Status),
         "/v1/policies": Path(
             "The policies", shapes.Policies, (JSON, CSV), (*_PAGED, *_SOUGHT, "at"), errors=(404, 503)
         ),

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from gatewrit.api.face import Face, Rendered
     from gatewrit.engine.particulars import Particulars
-    from gatewrit.engine.snapshot import PolicyView
 
 
 #: How much of a list's digest stands in a cursor.
@@ -35,7 +34,7 @@ async def list_policies(face: Face, request: web.Request) -> web.Response:
     snapshot = face.source.snapshot()
     views, item = snapshot.policies, documents.policy_item
     if at is not None:
-        views, item = await _stood(face, at), documents.past_item
+        views, item = (await face.stood(at)).policies, documents.past_item
 
     def work() -> Rendered:
         chosen, following = choose(views, choice)
@@ -49,7 +48,7 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
     """Answer with one policy, as it is or as it stood."""
     at = query.read_past(query.parameters(request), face.now())
     snapshot, name = face.source.snapshot(), request.match_info["id"]
-    view = find(snapshot.policies if at is None else await _stood(face, at), name)
+    view = find(snapshot.policies if at is None else (await face.stood(at)).policies, name)
     if view is None:
         raise _unknown()
 
@@ -59,16 +58,6 @@ async def show_policy(face: Face, request: web.Request) -> web.Response:
         return rendered(documents.encode(closely.policy_document(item, shown)) + b"\n")
 
     return answer(request, await face.once(("policy", name, at), snapshot, work))
-
-
-async def _stood(face: Face, at: int) -> tuple[PolicyView, ...]:
-    """Ask how the policies stood; whoever asks again meanwhile gets the same."""
-    source = face.source
-    face.admit()
-    try:
-        return await face.once(("past", at), source.snapshot(), lambda: source.archive.policies_at(at))
-    except NotKeptError as error:
-        raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
 
 
 async def list_addresses(face: Face, request: web.Request) -> web.Response:

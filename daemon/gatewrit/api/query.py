@@ -97,12 +97,19 @@ def wants_csv(request: web.Request, given: dict[str, str]) -> bool:
     named = read_one_of(given, "format", ("json", "csv"))
     if named is not None:
         return named == "csv"
-    liked: dict[str, float] = {}
+    weights = liked(request)
+    return weights.get(CSV, 0.0) > weights.get(JSON, 0.0)
+
+
+def liked(request: web.Request) -> dict[str, float]:
+    """Read how much `Accept` likes each media type that it names (RFC 9110, section 12.5.1); parameters don't count."""
+    found: dict[str, float] = {}
     for each in ",".join(request.headers.getall("Accept", [])).split(","):
         kind, *rest = (part.strip().lower() for part in each.split(";"))
         quality = next((part[2:] for part in rest if part.startswith("q=")), "1")
-        liked[kind] = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality, re.ASCII) else 0.0
-    return liked.get(CSV, 0.0) > liked.get(JSON, 0.0)
+        weight = float(quality) if re.fullmatch(r"[01](\.[0-9]{0,3})?", quality, re.ASCII) else 0.0
+        found[kind] = max(weight, found.get(kind, 0.0))
+    return found
 
 
 def read_past(given: dict[str, str], now: int) -> int | None:

@@ -16,7 +16,7 @@ from gatewrit.api.access import Keys
 from gatewrit.api.documents import instant
 from gatewrit.api.question import parameters_of
 from gatewrit.api.wire import RequestError
-from gatewrit.api.words import SILENT
+from gatewrit.api.words import SEE_WHY, SILENT
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Recent
 from gatewrit.engine.particulars import UnknownPolicyError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.events import Page, Turn
     from gatewrit.engine.particulars import Listing, Particulars
-    from gatewrit.engine.snapshot import PolicyView
+    from gatewrit.engine.snapshot import PastView
 
 log = structlog.get_logger()
 
@@ -111,9 +111,9 @@ class Remote(asyncio.Protocol):
         told = await self._ask(codec.Ask(next(self._numbers), parameters=parameters_of(question)))
         return _given(told.answer)
 
-    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
-        """Have the enforcer tell how the policies stood at a past instant; raises as `explain` does."""
-        return _given((await self._ask(codec.Ask(next(self._numbers), at=at))).views)
+    async def stood(self, at: int) -> PastView:
+        """Have the enforcer tell how the gateway stood at a past instant; raises as `explain` does."""
+        return _given((await self._ask(codec.Ask(next(self._numbers), at=at))).past)
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:
         """Have the enforcer tell all of a policy; raises as `explain` does, and UnknownPolicyError."""
@@ -136,7 +136,7 @@ class Remote(asyncio.Protocol):
     async def _ask(self, ask: codec.Ask) -> Told:
         transport = self._transport
         if transport is None or not self.connected():
-            raise RequestError(503, SILENT, "Nobody can tell: the enforcing process isn't heard from.")
+            raise RequestError(503, SILENT, f"Nobody can tell: the enforcing process isn't heard from. {SEE_WHY}")
         if len(self._waiting) >= _WAITING:
             raise RequestError(503, "busy", "Too many questions wait for their answers; ask again in a moment.")
         waiting: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
@@ -171,7 +171,7 @@ class Remote(asyncio.Protocol):
         self._transport = None
         for waiting in self._waiting.values():
             if not waiting.done():
-                gone = RequestError(503, SILENT, "The enforcing process ended before it answered.")
+                gone = RequestError(503, SILENT, f"The enforcing process ended before it answered. {SEE_WHY}")
                 waiting.set_exception(gone)
         self.lost.set()
         self.told()

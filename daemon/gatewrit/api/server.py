@@ -1,4 +1,4 @@
-"""The process that speaks HTTP: `python -P -m gatewrit.api.server`, started by `gatewrit run` or `gatewrit serve`.
+"""The process that speaks HTTP: `python -P -m gatewrit.api`, started by `gatewrit run` or `gatewrit serve`.
 
 It inherits the sockets that it answers on, gives up every privilege, and only then hears from the enforcing process
 and from strangers. It reads no file of the operator's, and never loads what speaks to the kernel.
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from gatewrit import log as logging
-from gatewrit.api import codec, http, metrics, openapi, page, shown, unprivileged
+from gatewrit.api import codec, http, metrics, page, shown, unprivileged
 from gatewrit.api.access import Access
 from gatewrit.api.remote import Remote
 from gatewrit.api.wire import Limits
@@ -50,11 +50,9 @@ def _rehearse(gateway: str) -> None:
     """Load what is loaded at first use, while we may: where the interpreter lies, our new user may see nothing."""
     shown.warm()
     codec.warm()
-    openapi.description()
     snapshot = Remote(gateway, Access(None)).snapshot()
     page.render(snapshot, snapshot.started_at)
-    for accept in ("text/plain", "application/openmetrics-text"):
-        metrics.exposition(snapshot, accept)
+    metrics.exposition(snapshot)
     ZoneInfo("Europe/Vienna")
 
 
@@ -117,7 +115,3 @@ async def _listen(remote: Remote, given: argparse.Namespace) -> None:
         else:
             reachable = True
         await asyncio.sleep(_AGAIN)
-
-
-if __name__ == "__main__":
-    main()

@@ -112,6 +112,55 @@ class Status(Gateway, Standings):
     now: Instant
 
 
+class PastRuleset(TypedDict):
+    """The ruleset that the kernel had last confirmed then. What isn't in the journal is null."""
+
+    generation: Whole | None
+    digest: str | None
+    applied_at: Instant | None
+    verified_at: None
+    segments: None
+
+
+class PastStates(TypedDict):
+    """How many policies were in which state. Of files that were never good nothing is kept: null."""
+
+    in_force: Whole
+    scheduled: Whole
+    suspended: Whole
+    lapsed: Whole
+    rescinded: Whole
+    rejected: None
+    out_of_scope: Whole
+
+
+class PastProblem(TypedDict):
+    """A problem that was open; `/v1/history` has its words."""
+
+    code: str
+    policy: str | None
+    place: str | None
+
+
+class PastStatus(TypedDict):
+    """How the gateway stood at `at`, by the journal; what it doesn't have is null.
+
+    `running` says whether a daemon was there, null if that isn't known: without one, the rules stood in the kernel as
+    the last one had left them.
+    """
+
+    gateway: str | None
+    version: str | None
+    at: Instant
+    running: bool | None
+    enforcement: None
+    ruleset: PastRuleset
+    policies: PastStates
+    problems: list[PastProblem]
+    progress: None
+    manifest: None
+
+
 class Order(TypedDict):
     """Who ordered it, and how to find the paper."""
 

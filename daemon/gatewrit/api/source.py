@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.events import Page, Recent, Turn
     from gatewrit.engine.particulars import Listing, Particulars
-    from gatewrit.engine.snapshot import PolicyView, Snapshot
+    from gatewrit.engine.snapshot import PastView, Snapshot
 
 
 class Archive(Protocol):
@@ -19,8 +19,8 @@ class Archive(Protocol):
     async def events(self, turn: Turn) -> Page:
         """Return events of the journal."""
 
-    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
-        """Return the policies as they stood at a past instant, in epoch seconds."""
+    async def stood(self, at: int) -> PastView:
+        """Return how the gateway stood at a past instant, in epoch seconds."""
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:
         """Return all that is shown of a policy, now or at a past instant; raises UnknownPolicyError."""

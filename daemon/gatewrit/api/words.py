@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "busy", "warn", "bad", "unknown"]
 
+#: What to do where the process that enforces gives no answer.
+SEE_WHY = "See `systemctl status gatewrit` on the gateway."
 #: The problem that the HTTP server adds while the process that enforces isn't heard from.
 SILENT = "enforcer_silent"
 

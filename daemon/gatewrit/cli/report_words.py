@@ -25,7 +25,10 @@ OF_A_POLICY = frozenset(
         "gone",
     }
 )
-GENERAL = frozenset({"begun", "started", "stopped", "found", "drift", "gap", "removed", "checkpoint", "manifest"})
+GENERAL = frozenset(
+    {"begun", "started", "stopped", "found", "drift", "gap", "removed", "checkpoint", "manifest"}
+    | {"confirmed", "rolled_back"}
+)
 
 _STATES = {
     "in_force": "in force",
@@ -123,5 +126,14 @@ _GATEWAY: dict[str, Any] = {
     "gap": lambda data: f"{data['looks']} looks couldn't be written down.",
     "removed": lambda data: f"Every block was taken out by hand{_by(data)}.",
     "checkpoint": lambda data: f"Rows up to {data['through']} have gone, as the settings say; how all stood is kept.",
+    "confirmed": lambda data: f"A change on trial was confirmed{_by(data)}: it stays.",
+    "rolled_back": lambda data: (
+        (
+            f"Nobody confirmed a change{_by(data)} in time"
+            if data["unconfirmed"]
+            else f"A change was taken back{_by(data)}"
+        )
+        + f": the policies of generation {data['generation']} counted again, but for what was lifted since."
+    ),
     "manifest": lambda data: f"A signed manifest, serial {data['serial']}, was accepted.",
 }

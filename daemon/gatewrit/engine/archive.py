@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.particulars import UnknownPolicyError
-from gatewrit.engine.past import local_of, read_past, views_of
+from gatewrit.engine.past import local_of, read_past, view_of
 from gatewrit.engine.portray import listing, portray
 from gatewrit.engine.telling import read_events, read_revisions
 from gatewrit.policy.instant import utc_text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.intake import Intake
     from gatewrit.engine.journal.reader import Past
     from gatewrit.engine.particulars import Listing, Particulars, Revision
-    from gatewrit.engine.snapshot import PolicyView
+    from gatewrit.engine.snapshot import PastView
     from gatewrit.engine.status import Standing
 
 
@@ -43,9 +43,9 @@ class Archive:
         except JournalError as error:
             raise NotKeptError(f"the journal can't be read: {error}") from None
 
-    async def policies_at(self, at: int) -> tuple[PolicyView, ...]:
-        """Give the policies as they stood at a past instant (epoch seconds); raises NotKeptError."""
-        return views_of(await self._past(at))
+    async def stood(self, at: int) -> PastView:
+        """Give how the gateway stood at a past instant (epoch seconds); raises NotKeptError."""
+        return view_of(await self._past(at))
 
     async def particulars(self, name: str, at: int | None = None) -> Particulars:
         """Give what is shown of a policy, now or at a past instant; raises UnknownPolicyError, NotKeptError."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.events import Event
-    from gatewrit.engine.journal.rows import Head
+    from gatewrit.engine.journal.rows import Head, Kind
     from gatewrit.engine.journal.standing import Standing
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.status import Standing as Shown
@@ -82,7 +82,7 @@ class Chronicle:
         """Note who asked for the files to be read, for what comes of it."""
         self._asked.append({"uid": uid, "name": name})
 
-    def note(self, kind: str, policy: str | None = None, data: Mapping[str, Any] | None = None) -> None:
+    def note(self, kind: Kind, policy: str | None = None, data: Mapping[str, Any] | None = None) -> None:
         """Write down something that happened now."""
         self._put(Entry(int(self._clock.time() * 1000), kind, policy, data or {}))
 

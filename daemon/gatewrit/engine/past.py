@@ -11,6 +11,7 @@ from gatewrit.engine.explain import Facts, explain
 from gatewrit.engine.journal.database import JournalError
 from gatewrit.engine.journal.reader import NotKept, Reader
 from gatewrit.engine.places import Index
+from gatewrit.engine.snapshot import PastView
 from gatewrit.engine.status import shown, state_of
 from gatewrit.policy.instant import utc_text
 
@@ -67,6 +68,22 @@ def views_of(past: Past) -> tuple[PolicyView, ...]:
         since = None if not each.enforced or each.since is None else max(each.since, policy.effective.start.epoch)
         views.append(shown(policy, state_of(policy, past.at, local), since=since))
     return tuple(views)
+
+
+def view_of(past: Past) -> PastView:
+    """Give how the gateway stood."""
+    name, version = past.gateway.get("name"), past.gateway.get("version")
+    return PastView(
+        at=past.at,
+        gateway=None if name is None else str(name),
+        version=None if version is None else str(version),
+        running=past.running,
+        generation=past.generation,
+        digest=past.digest,
+        applied_at=past.applied_at,
+        policies=views_of(past),
+        problems=tuple(sorted(past.problems, key=lambda each: [part or "" for part in each])),
+    )
 
 
 def answer_from(past: Past, question: Question, hooks: tuple[str, ...], around: Surroundings) -> Answer:

@@ -157,6 +157,26 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PastView:
+    """How the gateway stood at the past instant `at`, as the journal has it; what it lacks is None.
+
+    `gateway` and `version` are what the daemon said of itself. `running`: whether one was; None if that isn't known.
+    Of `policies` nobody knows counters and addresses; files of which no revision was good aren't among them.
+    `problems` are code, policy and place of those that were open.
+    """
+
+    at: int
+    gateway: str | None
+    version: str | None
+    running: bool | None
+    generation: int | None
+    digest: str | None
+    applied_at: int | None
+    policies: tuple[PolicyView, ...]
+    problems: tuple[tuple[str, str | None, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a reload or an apply came to. `ok` means: read, applied and read back; faults may still have been found.
 

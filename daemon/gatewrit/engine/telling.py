@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 
     from gatewrit.engine.journal.rows import Row
 
-#: What each kind of row is about. `checkpoint` isn't here: it is about the journal, and nothing happened.
+#: What each kind of row is about.
 TOPICS: Mapping[str, Topic] = MappingProxyType(
     dict.fromkeys(("accepted", "refused", "state", "enforced", "lifted", "gone"), Topic.POLICY)
     | dict.fromkeys(("suspended", "resumed", "suspension_ended", "held", "released", "forgotten"), Topic.POLICY)
     | dict.fromkeys(("started", "stopped", "applied", "manifest", "removed", "begun", "gap"), Topic.ENFORCEMENT)
+    | dict.fromkeys(("confirmed", "rolled_back", "found"), Topic.ENFORCEMENT)
     | dict.fromkeys(("problem", "mended", "clock"), Topic.PROBLEM)
     | {"drift": Topic.DRIFT}
 )
+#: Kinds that nobody is told of: a checkpoint is about the journal, and nothing happened.
+UNTOLD = frozenset({"checkpoint"})
+#: What a daemon says of the rules that the one before had left.
+_FOUND = {
+    "gone": "the rules that were left in the kernel were gone, as after the host was down; they were put in anew",
+    "changed": "the rules in the kernel weren't as they had been left, though nobody ordered it; they were put right",
+}
 #: Longer messages end here: the whole one is in the journal.
 _LONGEST = 1000
 #: Revisions of one policy that are told of.
@@ -74,6 +82,12 @@ def _message(kind: str, policy: str | None, data: Mapping[str, Any]) -> str:  # 
             return f"generation {data['generation']} is enforced and read back"
         case "started" | "stopped":
             return f"the daemon has {kind}"
+        case "confirmed":
+            return f"the change was confirmed{_by(data)}: what counts now stays"
+        case "rolled_back":
+            return _rolled_back(data)
+        case "found":
+            return _FOUND[data["found"]]
         case "manifest":
             return f"the signed manifest {data['serial']} was accepted"
         case "removed":
@@ -87,6 +101,16 @@ def _message(kind: str, policy: str | None, data: Mapping[str, Any]) -> str:  # 
         case "drift":
             return "somebody else changed our table; that was undone"
     return f"{data['code']}: {data['message']}"
+
+
+def _rolled_back(data: Mapping[str, Any]) -> str:
+    number = data["generation"]
+    done = (
+        f"nobody confirmed the change{_by(data)} in time: the policies of generation {number} count again"
+        if data["unconfirmed"]
+        else f"the policies of generation {number} count again, put back{_by(data)}"
+    )
+    return f"{done}; the files aren't followed until somebody applies or reloads"
 
 
 def _asked(data: Mapping[str, Any]) -> str:

@@ -94,11 +94,16 @@ def start_of_day(day: date, like: Instant) -> Instant:
 
 
 def _what_is_missing(text: str, match: re.Match[str] | None) -> str:  # noqa: PLR0911 - one return for each slip
+    if not text:
+        return f"nothing stands here; write an instant as {_EXAMPLE}"
     if re.match(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d[+-]\d(?!\d:\d\d)", text):
         return f"{text}: an offset is written with hours and minutes, such as +05:00"
     if match is not None:
         if match["rest"].startswith("["):
             return f"{text}: only one zone in brackets is read; leave out {match['rest']}"
+        if re.fullmatch(r" \d\d:\d\d", match["rest"]):
+            right = text.replace(" ", "+")
+            return f"{text}: the offset lacks its sign; write {right}, and the + in a web address as %2B"
         return f"{text}: nothing may follow the instant, but {match['rest']!r} does; write it as {_EXAMPLE}"
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         return f"{text} is a date; an instant needs its time and zone: {text}T00:00:00+05:00"

@@ -58,8 +58,9 @@ class Past:
 
     `running`: True, a daemon was; False, none was, and the rules stood in the kernel as the last one left them (unless
     the host itself was down, or somebody took them out); None, a daemon ended in between without a word, and when isn't
-    known. `gateway` is what the daemon said of itself: `name`, `tags`, `hooks`. `problems` are the codes and policies
-    of those that were open. `generation` and `digest` are of the ruleset that the kernel last had confirmed.
+    known. `gateway` is what the daemon said of itself: `name`, `tags`, `hooks`. `problems` are code, policy and place
+    of those that were open. `generation` and `digest` are of the ruleset that the kernel last had confirmed, which was
+    written down at `applied_at` (epoch seconds; None if that row isn't kept, or everything was taken out since).
     """
 
     at: int
@@ -70,7 +71,8 @@ class Past:
     digest: str | None
     running: bool | None
     gateway: Mapping[str, Any]
-    problems: frozenset[tuple[str, str | None]]
+    problems: frozenset[tuple[str, str | None, str | None]]
+    applied_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ class Reader:
                 digest=standing.digest,
                 running=_running(connection, seq, standing),
                 gateway=standing.gateway,
-                problems=frozenset((code, policy) for code, policy, _ in standing.problems),
+                problems=frozenset(standing.problems),
+                applied_at=None if standing.digest is None else _applied(connection, seq),
             )
 
     def _policy(self, connection: sqlite3.Connection, texts: Mapping[str, Any], parsed: dict[str, Policy]) -> Policy:
@@ -191,6 +194,13 @@ def _last(connection: sqlite3.Connection, instant: int) -> tuple[int, int] | Not
     if first is None:
         raise DamagedError("the journal has no rows")
     return NotKept(-(-first.at // 1000), "not kept: the journal only begins later")
+
+
+def _applied(connection: sqlite3.Connection, seq: int) -> int | None:
+    """Give when the kernel last confirmed another ruleset, in epoch seconds, as far as rows up to `seq` are kept."""
+    where = "WHERE kind = 'applied' AND seq <= ? ORDER BY seq DESC LIMIT 1"
+    row = next(database.rows(connection, where, (seq,)), None)
+    return None if row is None else row.at // 1000
 
 
 def _running(connection: sqlite3.Connection, seq: int, standing: Standing) -> bool | None:

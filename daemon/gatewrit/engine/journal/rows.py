@@ -11,11 +11,17 @@ import json
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: Every kind of row that is ever written.
+Kind = Literal[
+    "accepted", "refused", "state", "enforced", "lifted", "gone", "applied", "drift", "problem", "mended", "clock",
+    "suspended", "resumed", "suspension_ended", "held", "released", "forgotten", "confirmed", "rolled_back",
+    "started", "stopped", "found", "manifest", "removed", "begun", "gap", "checkpoint",
+]  # fmt: skip
 #: What the first row of all names as the row before it.
 GENESIS = "0" * 64
 
@@ -25,7 +31,7 @@ class Entry:
     """Something to write down: `at` is in epoch milliseconds, `data` is JSON, `policy` None if it isn't about one."""
 
     at: int
-    kind: str
+    kind: Kind
     policy: str | None = None
     data: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
