@@ -19,6 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bench.views import first_views_in_chromium
 from gatewrit.api import http, shown
 from gatewrit.api.access import Access, Keys
 from gatewrit.api.wire import Limits
@@ -62,7 +63,7 @@ class Server:
         self.port: int = sock.getsockname()[1]
         descriptor = sock.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(descriptor), "--policies", str(policies)],
+            [sys.executable, "-m", "bench.web", "--serve", str(descriptor), "--policies", str(policies)],
             pass_fds=[descriptor],
             stdout=subprocess.PIPE,
         )
@@ -181,6 +182,7 @@ async def measure(policies: int) -> None:
     server = Server(policies)
     try:
         await first_views(server, "/")
+        await first_views_in_chromium(server.port)
         for path in ("/v1/status", "/v1/policies/p00001", "/v1/policies", "/metrics"):
             await first_views(server, path)
         for path in ("/v1/status", "/v1/policies"):
