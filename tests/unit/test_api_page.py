@@ -92,9 +92,12 @@ def read_order(view: PolicyView, now: int = NOW, text: str = "words") -> Reader:
 
 
 def test_the_verdict_is_the_first_thing_said() -> None:
-    text = read(IN_SYNC).text
+    reader = read(IN_SYNC)
+    text = reader.text
     assert "Enforced exactly as ordered" in text.partition("Orders")[0]
-    assert "Verified 12 s ago" in text
+    assert "Last verified 12 s ago" in text
+    assert text.count("12 s ago") == text.lower().count("verified") == 1, "what is said twice goes stale once"
+    assert {"data-ago": str(NOW - 12)} in reader.all("span"), "the script goes on counting"
     assert text.index("Enforced exactly") < text.index("bes-shutdown")
 
 
@@ -163,7 +166,7 @@ def test_every_verdict_has_words_an_icon_and_a_title(enforcement: str, words: st
 
 def test_before_the_first_pass_nothing_is_claimed() -> None:
     text = read(STARTING).text
-    assert "Not verified yet" in text
+    assert "Last verified not yet" in text
     assert "Changed not yet" in text
     assert "There are no policies" in text
 
