@@ -178,6 +178,15 @@ def test_a_pass_under_way_is_shown_and_asked_for_more_often() -> None:
     assert {"http-equiv": "refresh", "content": "10"} in read(IN_SYNC).all("meta")
 
 
+def test_the_verdict_and_what_needs_attention_can_be_sent_before_the_orders_are_rendered() -> None:
+    pieces = page.pieces(DEGRADED, NOW)
+    opening = next(pieces).decode()
+    assert "Degraded: 1 error needs attention" in opening
+    assert UNREAD_PROBLEM.code in opening
+    assert "policy-bes-shutdown" not in opening
+    assert opening.encode() + b"".join(pieces) == page.render(DEGRADED, NOW)
+
+
 def test_the_moment_of_rendering_is_shown() -> None:
     assert "As of 2016-01-05 12:00:00 UTC" in read(IN_SYNC).text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from gatewrit.api.bucket import Bucket
 from gatewrit.api.paths import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Iterator
 
     from gatewrit.api.source import SnapshotSource
     from gatewrit.api.stream import Streams
@@ -59,6 +60,21 @@ class Face:
             self._rendered[key] = task
         # One client that hangs up doesn't take the answer from the others.
         return await asyncio.shield(task)
+
+    async def begin(
+        self, key: Hashable, snapshot: Snapshot, function: Callable[[], Iterator[T]]
+    ) -> tuple[T, asyncio.Task[T]]:
+        """Return the first of the two pieces that `function` gives of `snapshot`, and the task that makes the second.
+
+        That is made in a thread in any case, so that the first can be sent meanwhile. Many may wait for it: shield it.
+        """
+
+        async def begun() -> tuple[T, asyncio.Task[T]]:
+            pieces = function()
+            first = await _work(partial(next, pieces), large=len(snapshot.policies) > _LARGE)
+            return first, asyncio.create_task(asyncio.to_thread(next, pieces))
+
+        return await self.once(key, snapshot, begun)
 
 
 async def _awaited(function: Callable[[], Awaitable[T]]) -> T:
