@@ -72,7 +72,7 @@ async def test_the_verdict_stands_first_and_orders_lead_to_their_pages(opener: O
 
 
 async def test_a_change_arrives_as_it_happens(opener: Opener, daemon: Gateway) -> None:
-    """The page's clock stands still but for less than the 5 s after which it would ask by itself: an event makes it ask."""
+    """The page's clock never reaches the 5 s after which it would ask by itself: only an event can make it ask."""
     async with opener.window() as window:
         page = window.page
         await page.clock.install(time=now())
