@@ -218,6 +218,10 @@ async def test_ten_thousand_orders_are_searched_sorted_and_paged(opener: Opener,
         await window.open(base=base)
         rows = page.locator("tbody tr")
         await expect(rows).to_have_count(50)
+        await expect(page.get_by_role("row")).to_have_count(51)
+        laid_out = "row => row.firstElementChild.firstElementChild.checkVisibility({contentVisibilityAuto: true})"
+        assert await rows.first.evaluate(laid_out)
+        assert not await rows.last.evaluate(laid_out), "what is far below costs the first view nothing"
         assert 0 < sum([len(await answer.body()) for answer in answers]) < 150_000
         await expect(page.get_by_role("status")).to_have_text("1 to 50 of 10\u202f001")
         await page.get_by_role("searchbox", name="Search").press_sequentially("zeb")
@@ -311,6 +315,12 @@ async def test_axe_finds_nothing(opener: Opener, daemon: Gateway, space: Namespa
 TAKEN = {"desk", "desk-order", "night", "phone"}
 
 
+#: Where the cells of a table's rows begin, each arrangement once. A phone has a card for each order, without columns.
+COLUMNS = """() => [...new Set([...document.querySelectorAll("tr")]
+  .filter((row) => getComputedStyle(row).display === "grid")
+  .map((row) => [...row.children].map((cell) => cell.getBoundingClientRect().left).join()))]"""
+
+
 @pytest.mark.parametrize(
     ("name", "width", "height", "scheme"),
     [
@@ -330,5 +340,6 @@ async def test_the_page_fits(  # noqa: PLR0917
             await window.open(path, base)
             await expect(window.page.locator("#fresh")).to_contain_text("Live, as of")
             assert await window.page.evaluate("document.documentElement.scrollWidth") == width
+            assert len(await window.page.evaluate(COLUMNS)) < 2, "each row has its columns where the others have them"
             if (folder := os.environ.get("SCREENSHOTS")) and picture in TAKEN:
                 await window.page.screenshot(path=Path(folder) / f"{picture}.png")
