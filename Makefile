@@ -82,8 +82,8 @@ bench-orders: $(READY) nftables ## how ten thousand orders load, change and answ
 	@PYTHONPATH=tests $(BIN)/python bench/orders.py $(if $(POLICIES),--policies $(POLICIES)) $(if $(PREFIXES),--prefixes $(PREFIXES))
 
 .PHONY: bench-http
-bench-http: $(READY) ## what HTTP costs: requests a second, the first view of the page, 200 streams of events
-	@PYTHONPATH=tests $(BIN)/python bench/web.py $(if $(POLICIES),--policies $(POLICIES))
+bench-http: $(READY) ## what HTTP costs: requests a second, the first view of the page, also in Chromium, 200 streams of events
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.web $(if $(POLICIES),--policies $(POLICIES))
 
 .PHONY: bench
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3

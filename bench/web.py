@@ -18,12 +18,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench.views import first_views_in_chromium
 from gatewrit.api import http, shown
 from gatewrit.api.access import Access, Keys
 from gatewrit.api.wire import Limits
 from gatewrit.engine.events import Event, Topic
+from gatewrit.policy.terms import Effective, Instant, Order
 from unit.api_samples import IN_SYNC, SHUTDOWN, Source
+
+if TYPE_CHECKING:
+    from gatewrit.engine.snapshot import PolicyView
 
 CONNECTIONS, REQUESTS, STREAMS, EVENTS, SNAPSHOTS = 8, 8000, 200, 50, 50
 _LIFTED = Limits(rate_here=1e9, burst_here=1e9, requests=1_000_000_000)
@@ -31,7 +37,7 @@ _LIFTED = Limits(rate_here=1e9, burst_here=1e9, requests=1_000_000_000)
 
 def serve(descriptor: int, policies: int) -> None:
     """Be the server; SIGUSR1 makes something happen, SIGUSR2 a new snapshot."""
-    views = tuple(replace(SHUTDOWN, id=f"p{number:05}") for number in range(policies))
+    views = tuple(replace(_order(), id=f"p{number:05}") for number in range(policies))
     source = Source(replace(IN_SYNC, policies=views))
     shown.warm()
 
@@ -57,6 +63,19 @@ def serve(descriptor: int, policies: int) -> None:
     asyncio.run(run())
 
 
+def _order() -> PolicyView:
+    """Give an order that has begun and will end, so that its line of time is drawn with all that belongs to it."""
+    now = int(time.time())
+    start, until, review = (Instant(now + days * 86400, "", "Asia/Karachi", 18000) for days in (-30, 300, 60))
+    issued = time.strftime("%Y-%m-%d", time.gmtime(now - 90 * 86400))
+    return replace(
+        SHUTDOWN,
+        order=Order("Pakistan Telecommunication Authority", f"PTA notification of {issued}", issued),
+        effective=Effective(start, until, review),
+        in_force_since=start.epoch,
+    )
+
+
 class Server:
     """The server as a process."""
 
@@ -66,7 +85,7 @@ class Server:
         self.port: int = sock.getsockname()[1]
         descriptor = sock.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(descriptor), "--policies", str(policies)],
+            [sys.executable, "-m", "bench.web", "--serve", str(descriptor), "--policies", str(policies)],
             pass_fds=[descriptor],
             stdout=subprocess.PIPE,
         )
@@ -197,6 +216,7 @@ async def measure(policies: int) -> None:
     server = Server(policies)
     try:
         await first_views(server, "/")
+        await first_views_in_chromium(server.port)
         for path in ("/v1/status", "/v1/policies/p00001", "/v1/policies", "/metrics"):
             await first_views(server, path)
         for path in ("/metrics", "/v1/status"):

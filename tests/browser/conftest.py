@@ -18,6 +18,7 @@ from playwright.async_api import async_playwright
 from gatewrit.api import http
 from gatewrit.api.access import Access, Keys
 from lab import Namespace
+from support.chromium import SWITCHES
 from support.gateway import Gateway, gateway_in
 
 if TYPE_CHECKING:
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
     from gatewrit.api.http import SnapshotSource
 
 DAEMON = "http://127.0.0.1:9451"
-_SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "</title><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7 * 7 }}"
 URDU = "عدالتی حکم ۱۱۸"
 
@@ -127,7 +118,7 @@ async def opener(space: Namespace, tmp_path_factory: pytest.TempPathFactory) -> 
     moved.write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
     moved.chmod(0o755)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=moved, args=_SWITCHES)
+        browser = await playwright.chromium.launch(executable_path=moved, args=SWITCHES)
         yield Opener(browser)
         await browser.close()
 

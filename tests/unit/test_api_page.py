@@ -92,9 +92,12 @@ def read_order(view: PolicyView, now: int = NOW, text: str = "words") -> Reader:
 
 
 def test_the_verdict_is_the_first_thing_said() -> None:
-    text = read(IN_SYNC).text
+    reader = read(IN_SYNC)
+    text = reader.text
     assert "Enforced exactly as ordered" in text.partition("Orders")[0]
-    assert "Verified 12 s ago" in text
+    assert "Last verified 12 s ago" in text
+    assert text.count("12 s ago") == text.lower().count("verified") == 1, "what is said twice goes stale once"
+    assert {"data-ago": str(NOW - 12)} in reader.all("span"), "the script goes on counting"
     assert text.index("Enforced exactly") < text.index("bes-shutdown")
 
 
@@ -163,7 +166,7 @@ def test_every_verdict_has_words_an_icon_and_a_title(enforcement: str, words: st
 
 def test_before_the_first_pass_nothing_is_claimed() -> None:
     text = read(STARTING).text
-    assert "Not verified yet" in text
+    assert "Last verified not yet" in text
     assert "Changed not yet" in text
     assert "There are no policies" in text
 
@@ -173,6 +176,15 @@ def test_a_pass_under_way_is_shown_and_asked_for_more_often() -> None:
     assert "Under way: loading prefixes, 3 of 7, for 4 s" in reader.text
     assert {"http-equiv": "refresh", "content": "2"} in reader.all("meta")
     assert {"http-equiv": "refresh", "content": "10"} in read(IN_SYNC).all("meta")
+
+
+def test_the_verdict_and_what_needs_attention_can_be_sent_before_the_orders_are_rendered() -> None:
+    pieces = page.pieces(DEGRADED, NOW)
+    opening = next(pieces).decode()
+    assert "Degraded: 1 error needs attention" in opening
+    assert UNREAD_PROBLEM.code in opening
+    assert "policy-bes-shutdown" not in opening
+    assert opening.encode() + b"".join(pieces) == page.render(DEGRADED, NOW)
 
 
 def test_the_moment_of_rendering_is_shown() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
-from gatewrit.api import shown, wire
+from gatewrit.api import page, shown, wire
 from gatewrit.engine.answer import NotKeptError
 from gatewrit.engine.events import Recent
 from unit.api_samples import ACCEPTED, DEGRADED, Source
 from unit.test_api_http import asking, refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gatewrit.engine.answer import Answer, Question
     from gatewrit.engine.events import Page, Turn
     from gatewrit.engine.particulars import Particulars
@@ -30,6 +35,45 @@ async def test_the_orders_that_are_asked_for() -> None:
     text = await text_of(Source(DEGRADED), "/?q=casino&state=scheduled&sort=title")
     assert "court-118" in text
     assert "policy-bes-shutdown" not in text
+
+
+async def test_the_verdict_goes_out_while_the_orders_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = threading.Event()
+
+    def pieces(*_: object) -> Iterator[bytes]:
+        yield b"the verdict"
+        assert arrived.wait(10), "what is rendered first was kept back"
+        yield b", the orders"
+
+    monkeypatch.setattr(page, "pieces", pieces)
+    async with asking() as session, session.get("/") as response:
+        assert response.content_type == "text/html"
+        assert await response.content.readany() == b"the verdict"
+        arrived.set()
+        assert await response.read() == b", the orders"
+
+
+async def test_half_a_page_doesnt_pass_for_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces(*_: object) -> Iterator[bytes]:
+        yield b"the verdict"
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(page, "pieces", pieces)
+    with capture_logs() as logs:
+        async with asking() as session, session.get("/") as response:
+            assert response.status == 200
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+    assert [each["event"] for each in logs] == ["http.failed"]
+
+
+async def test_head_says_how_long_the_page_is() -> None:
+    async with asking() as session:
+        async with session.get("/") as response:
+            body = await response.read()
+        async with session.head("/") as response:
+            assert response.status == 200
+            assert int(response.headers["Content-Length"]) == len(body)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from gatewrit.api.paths import JSON
 from gatewrit.engine.answer import NotKeptError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Iterator
 
     from gatewrit.api.source import SnapshotSource
     from gatewrit.api.stream import Streams
@@ -83,6 +84,21 @@ class Face:
             return await self._pasts.get(at, self.source.snapshot(), lambda: self.source.archive.stood(at))
         except NotKeptError as error:
             raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
+
+    async def begin(
+        self, key: Hashable, snapshot: Snapshot, function: Callable[[], Iterator[T]]
+    ) -> tuple[T, asyncio.Task[T]]:
+        """Return the first of the two pieces that `function` gives of `snapshot`, and the task that makes the second.
+
+        That is made in a thread in any case, so that the first can be sent meanwhile. Many may wait for it: shield it.
+        """
+
+        async def begun() -> tuple[T, asyncio.Task[T]]:
+            pieces = function()
+            first = await _work(partial(next, pieces), large=len(snapshot.policies) > _LARGE)
+            return first, asyncio.create_task(asyncio.to_thread(next, pieces))
+
+        return await self.once(key, snapshot, begun)
 
 
 async def _awaited(function: Callable[[], Awaitable[T]]) -> T:

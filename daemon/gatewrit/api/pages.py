@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatewrit.api import face as faces
 from gatewrit.api import listing, lookup, page, query, shown, wire
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 EVENTS, HISTORY = 12, 50
 
 
-async def show_overview(face: Face, request: web.Request) -> web.Response:
+async def show_overview(face: Face, request: web.Request) -> web.StreamResponse:
     """Answer with the verdict, what needs attention, and the orders that are asked for."""
     try:
         wanted = listing.read(query.parameters(request, *listing.PARAMETERS))
@@ -37,8 +38,8 @@ async def show_overview(face: Face, request: web.Request) -> web.Response:
     snapshot, now = face.source.snapshot(), face.now()
     recent = face.source.recent
     events = (recent.after(recent.floor) or ())[-EVENTS:][::-1]
-    work = partial(page.render, snapshot, now, wanted, events)
-    return _html(await face.render(("page", now, wanted, recent.last), snapshot, work))
+    work = partial(page.pieces, snapshot, now, wanted, events)
+    return await _html_in_two(request, *await face.begin(("page", now, wanted, recent.last), snapshot, work))
 
 
 async def show_order(face: Face, request: web.Request) -> web.Response:
@@ -119,6 +120,20 @@ ROUTES: Mapping[str, Answering] = {
     "/icon/{tone}.svg": show_icon,
     **{f"/{name}": show_static for name in shown.STATIC},
 }
+
+
+async def _html_in_two(request: web.Request, opening: bytes, rest: asyncio.Task[bytes]) -> web.StreamResponse:
+    """Answer with a page whose opening is sent while the rest is made."""
+    if request.method == hdrs.METH_HEAD:
+        return _html(opening + await asyncio.shield(rest))
+    response = web.StreamResponse()
+    response.content_type = "text/html"
+    response.charset = "utf-8"
+    await response.prepare(request)
+    with suppress(ConnectionError):  # who asked has gone
+        await response.write(opening)
+        await response.write_eof(await asyncio.shield(rest))
+    return response
 
 
 def _html(body: bytes, status: int = 200) -> web.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -36,6 +36,8 @@ _MARKS = {
     "bad": "M11 11l10 10M21 11L11 21",
     "unknown": "M12 12.5a4 4 0 1 1 6 3.5c-1.4.8-2 1.5-2 3M16 23v.5",
 }
+#: Instants kept as they are shown: those of the orders on a page are asked for again with each look at it.
+_MOMENTS = 4096
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -49,6 +51,7 @@ class Moment:
     own: str | None
 
 
+@lru_cache(_MOMENTS)
 def moment(epoch: int) -> Moment:
     """Return an instant in UTC."""
     when = datetime.fromtimestamp(epoch, UTC)
@@ -56,6 +59,7 @@ def moment(epoch: int) -> Moment:
     return Moment(epoch, instant(epoch) or "", utc, None)
 
 
+@lru_cache(_MOMENTS)
 def moment_of(given: Instant) -> Moment:
     """Return an order's instant; its own clock is shown where that isn't UTC."""
     plain = moment(given.epoch)

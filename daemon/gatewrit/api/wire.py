@@ -89,6 +89,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+_BEGUN = "the answer has begun: no other can follow"
 _LOOPBACK_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"}
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII)
 
@@ -157,6 +158,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         # Neither the query, which may hold a look-up, nor who asked: only which route failed.
         resource = request.match_info.route.resource
         log.exception("http.failed", route=resource.canonical if resource else None)
+        if request.writer.output_size > 0:
+            # Half a page mustn't pass for a whole one: hanging up tells the client that the end is missing.
+            raise ConnectionError(_BEGUN) from None
         return problem(500, "internal", "The daemon made a mistake answering this; its log says more.")
 
 
@@ -303,7 +307,7 @@ class Connection(web.RequestHandler):
         """Answer what couldn't be read as HTTP. The parser's message quotes the request, so it isn't repeated."""
         del message
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun: no other can follow")
+            raise ConnectionError(_BEGUN)
         if isinstance(exc, UnicodeError):
             # What our own code raises never comes here: aiohttp quoted octets of the request that nobody can encode.
             status = HTTPStatus.BAD_REQUEST

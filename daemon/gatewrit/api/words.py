@@ -45,10 +45,11 @@ _STEPS = ((86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"), (1, "s",
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to tell somebody who has one second: `tone` for colour, `headline` in words, `details` if they have ten."""
+    """What to tell somebody who has one second: `tone` for colour, `headline` in words, the rest if they have ten."""
 
     tone: Tone
     headline: str
+    verified: str
     details: tuple[str, ...]
 
 
@@ -60,7 +61,7 @@ def verdict(status: Mapping[str, Any]) -> Verdict:
     tone, headline = _headline(str(status["enforcement"]), in_force, errors)
     if any(problem["code"] == SILENT for problem in status["problems"]):
         tone, headline = "unknown", "Unknown: the daemon that enforces isn't heard from"
-    return Verdict(tone, headline, tuple(_details(status, errors, warnings)))
+    return Verdict(tone, headline, _verified(status), tuple(_details(status, errors, warnings)))
 
 
 def _headline(enforcement: str, in_force: int, errors: int) -> tuple[Tone, str]:
@@ -71,12 +72,15 @@ def _headline(enforcement: str, in_force: int, errors: int) -> tuple[Tone, str]:
     return _HEADLINES.get(enforcement, _HEADLINES["failed"])
 
 
-def _details(status: Mapping[str, Any], errors: int, warnings: int) -> list[str]:
+def _verified(status: Mapping[str, Any]) -> str:
     verified = seconds_between(status["ruleset"]["verified_at"], status["now"])
-    counts = [f"{number} {STATES[state]}" for state, number in _by_state(status) if number]
     last = "" if status["enforcement"] == "in_sync" else "last "
-    told = ["not verified yet" if verified is None else f"{last}verified {ago(verified)}"]
-    told.append("policies: " + ", ".join(counts) if counts else "no policies")
+    return "not verified yet" if verified is None else f"{last}verified {ago(verified)}"
+
+
+def _details(status: Mapping[str, Any], errors: int, warnings: int) -> list[str]:
+    counts = [f"{number} {STATES[state]}" for state, number in _by_state(status) if number]
+    told = ["policies: " + ", ".join(counts) if counts else "no policies"]
     found = [count(errors, "error", "errors")] if errors else []
     found += [count(warnings, "warning", "warnings")] if warnings else []
     return told + ([" and ".join(found)] if found else [])

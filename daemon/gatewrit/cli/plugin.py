@@ -58,7 +58,7 @@ def judge(status: Mapping[str, Any], thresholds: Thresholds) -> Result:
         WARNING if problems else OK,
         _of_age(age, status["enforcement"], thresholds),
     )
-    said = [verdict.headline, *verdict.details]
+    said = [verdict.headline, verdict.verified, *verdict.details]
     if problems:
         first = problems[0]
         said.append(f"{first['code']}{' ' + first['policy'] if first['policy'] else ''}: {first['message']}")

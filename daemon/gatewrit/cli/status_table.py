@@ -88,7 +88,7 @@ def _verdict(status: Document) -> Text:
     ruleset = status["ruleset"]
     return Text.assemble(
         (verdict.headline, _TONES[verdict.tone]),
-        "\n" + "; ".join(verdict.details),
+        "\n" + "; ".join((verdict.verified, *verdict.details)),
         (f"\n{words.plain(str(status['gateway']))}, gatewrit {status['version']}, {_clock(status['now'])} UTC", "dim"),
         (f"\nruleset {ruleset['generation']}: {ruleset['segments']['ipv4']} IPv4 and ", "dim"),
         (f"{ruleset['segments']['ipv6']} IPv6 segments", "dim"),
