@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import structlog
 
@@ -83,6 +83,14 @@ _UNSIGNED = (
 )
 
 
+class _Awaited(NamedTuple):
+    """What was read and decided, and waits until the kernel is prepared for it; `ordered` by somebody."""
+
+    intake: Intake
+    faults: tuple[Fault, ...]
+    ordered: bool
+
+
 class Daemon:
     """One gateway's enforcement. `run` is its life; `snapshot`, `alive` and `reload` are for everybody else."""
 
@@ -128,8 +136,7 @@ class Daemon:
         self._expecting: Expecting | None = None
         self._turned = clock.monotonic()
         self._next: int | None = None
-        #: What was read and decided, and waits until the kernel is prepared for it.
-        self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
+        self._awaited: _Awaited | None = None
         #: What the kernel last confirmed; something else counts while it refuses that.
         self._in_force: Intake | None = None
         #: When the files were last begun to be read, by the event loop's clock: what changed before that was seen.
@@ -305,7 +312,9 @@ class Daemon:
     async def _serve_reload(self) -> None:
         self._reload_wanted = False
         waiting, self._waiting = self._waiting, []
-        ordered, self._ordered = self._ordered, False
+        # What is read anew has in it what somebody ordered and is still being prepared.
+        ordered = self._ordered or (self._awaited is not None and self._awaited.ordered)
+        self._ordered = False
         expecting, self._expecting = self._expecting, None
         self._notifier.reloading()
         try:
@@ -325,14 +334,14 @@ class Daemon:
     async def _finish(self) -> None:
         """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
         assert self._awaited is not None  # noqa: S101 - else it isn't called
-        intake, faults = self._awaited
+        intake, faults, ordered = self._awaited
         _, compiled = await asyncio.to_thread(self._rendered, intake, self._time.settled())
         with self._drift.mute():
             if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
                 return
         self._awaited = None
         outcome = await self._settle(intake, faults)
-        if self._waiting:
+        if ordered:
             outcome = await self._begun(outcome)
         waiting, self._waiting = self._waiting, []
         await self._answer(waiting, outcome)
@@ -394,7 +403,7 @@ class Daemon:
             return await self._settle(intake, faults)
         # Whatever is small doesn't wait behind it.
         await self._take_over(small, "reload")
-        self._awaited = intake, faults
+        self._awaited = _Awaited(intake, faults, ordered)
         return None
 
     async def _read(self) -> Reading | None:
@@ -566,7 +575,7 @@ class Daemon:
             small = without_bulk(intake, self._in_force) if self._enforcer.failure is not None else None
             changed = await self._take_over(small or intake, "by hand")
             if small is not None:
-                self._awaited = intake, tuple(finding.fault for finding in intake.findings)
+                self._awaited = _Awaited(intake, tuple(finding.fault for finding in intake.findings), ordered=False)
             self._publish()
             outcome = self._outcome(changed, ())
         if forget:

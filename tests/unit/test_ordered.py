@@ -1,0 +1,64 @@
+"""What somebody ordered stays, though nobody waits for the answer any more: only what changed by itself is on trial."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatewrit.engine import intake
+from gatewrit.engine.takeback import Expecting
+from unit.test_out_of_memory import bulk, order
+from unit.test_time import Bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatewrit.engine.daemon import Daemon
+    from gatewrit.kernel.transaction import Transaction
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    # Any list is bulk here.
+    monkeypatch.setattr(intake, "BULK", 2)
+    return Bench(tmp_path)
+
+
+def states(daemon: Daemon) -> dict[str, str]:
+    return {each.id: each.state.value for each in daemon.snapshot().policies}
+
+
+async def base(bench: Bench, daemon: Daemon) -> set[str]:
+    """Have the next change wait to be confirmed, let the time pass, and give what counts then."""
+    order(bench, 2, "tried")
+    await asyncio.wait_for(daemon.reload(Expecting(5, "tester", 0)), 30)
+    assert "tried" in states(daemon)
+    await bench.pass_(10)
+    await bench.until(lambda: "rolled_back" in bench.codes)
+    return {*states(daemon)}
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["by a signal", "by itself"])
+@pytest.mark.parametrize("overtaken", [False, True], ids=["", "overtaken by a change of the files"])
+async def test_a_bulk_list_that_was_ordered_is_not_taken_back(bench: Bench, ordered: bool, overtaken: bool) -> None:  # noqa: FBT001 - by name
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        bulk(bench, 6000)
+        if overtaken:
+            commit = bench.kernel.commit
+
+            async def overtake(transaction: Transaction, generation: int | None = None) -> None:
+                # The first thing that comes to the kernel is what is prepared.
+                bench.kernel.commit = commit  # type: ignore[method-assign]
+                daemon.want_reload()
+                await commit(transaction, generation)
+
+            bench.kernel.commit = overtake  # type: ignore[method-assign]
+        daemon.want_reload(ordered=ordered)
+        await bench.until(lambda: "bulk" in states(daemon))
+        await bench.until(lambda: bench.clock.waiting)
+        assert await base(bench, daemon) == ({"first", "bulk"} if ordered else {"first"})
