@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +19,7 @@ import gatewrit
 from gatewrit.api.client import ControlError
 from gatewrit.api.control import HeldError
 from gatewrit.api.listen import ListenError
+from gatewrit.cli.completion import NAME
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.kernel.socket import KernelError, TableHeldError
 from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64
-#: What the program is called, and the variable by which a shell asks it for completions.
-NAME, COMPLETE = "gatewrit", "_GATEWRIT_COMPLETE"
 
 
 def account() -> tuple[str, int]:
@@ -95,12 +95,13 @@ class _Verbs(click.Group):
         """Write each verb on a line of its own: as much of its first sentence as fits, cut where a pause is."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
-        rows = [(name, _brief(command.help or "", room)) for name in names if (command := self.get_command(ctx, name))]
+        rows = [(name, brief(command.help or "", room)) for name in names if (command := self.get_command(ctx, name))]
         with formatter.section("Verbs"):
             formatter.write_dl(rows)
 
 
-def _brief(text: str, room: int) -> str:
+def brief(text: str, room: int) -> str:
+    """Give as much of the first sentence as fits, cut where a pause is."""
     sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
     parts = re.split(r"(?=[,;:] )", sentence)
     while len(parts) > 1 and len("".join(parts)) > room:
@@ -192,6 +193,26 @@ def unreadable(what: str, error: Exception) -> Quit:
         f"{what}: {error}; `gatewrit status` says what the daemon makes of it, and `gatewrit reload` has it written "
         "anew; enforcement goes on"
     )
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        code = app.main(prog_name=NAME, standalone_mode=False, color=_colours())
+    except click.exceptions.Abort:
+        sys.exit(1)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(WRONG_USAGE)
+    except Quit as error:
+        error.show()
+        sys.exit(error.code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _colours() -> bool | None:
+    """Whether to colour: not where somebody asks not to (no-color.org); None: on a terminal only."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatewrit.cli import completion, waiting
+from gatewrit.cli import waiting
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, verb
+from gatewrit.cli.completion import Known
 from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.reader import Filter, Reader
 from gatewrit.engine.journal.verify import verify
@@ -28,7 +29,7 @@ _FILES = 3
 
 @verb("gatewrit log --policy bes-shutdown --since 7d; gatewrit log verify")
 @click.argument("what", required=False, type=click.Choice(["verify"]), metavar="[verify]")
-@click.option("--policy", metavar="POLICY", help="Only what is about this policy.", shell_complete=completion.policies)
+@click.option("--policy", metavar="POLICY", type=Known("policies"), help="Only what is about this policy.")
 @click.option("--kind", metavar="KIND", help="Only rows of this kind, e.g. accepted, refused, enforced, lifted.")
 @click.option("--since", metavar=_TIME, help="From then on: an instant as policies write it, or 90m, 12h, 7d ago.")
 @click.option("--until", metavar=_TIME, help="Before then.")

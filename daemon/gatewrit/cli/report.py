@@ -14,6 +14,7 @@ import click
 import gatewrit
 from gatewrit.cli import report_page
 from gatewrit.cli.app import FAILED, FINE, Quit, verb
+from gatewrit.cli.completion import Known
 from gatewrit.cli.report_facts import Frame, instant, own_clocks, public, report
 from gatewrit.cli.written import write
 from gatewrit.compile.named import count_addresses
@@ -52,7 +53,7 @@ class Wanted:
 
 
 @verb("gatewrit report --policy bes-shutdown --output bes-shutdown.html")
-@click.option("--policy", metavar="POLICY", help="Only this one.")
+@click.option("--policy", metavar="POLICY", type=Known("policies"), help="Only this one.")
 @click.option(
     "--from", "start", metavar=_TIME, help="From then on: an instant as policies write it [all that is kept]."
 )
