@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from gatewrit import settings
 from gatewrit.cli import manual
-from gatewrit.cli.app import app
+from gatewrit.cli.app import WRONG_USAGE, app
 from gatewrit.cli.completion import NAME
+from support.inplace import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +125,18 @@ def test_without_a_daemon_it_says_what_that_means_and_what_to_do(tmp_path: Path,
     assert told.exit_code == 1
     assert "stays so in the kernel" in told.output
     assert "systemctl start gatewrit" in told.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sttus"], "there is no verb sttus; did you mean status?"),
+        (["xyzzy"], "there is no verb xyzzy"),
+        (["apply", "--confirm-within", "25h"], "25h is too long: a change waits 24 h at most"),
+        (["reload", "--confirm-within", "soon"], "'soon' isn't a length of time"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage_and_says_what_would(words: list[str], said: str) -> None:
+    code, _, complaint = invoke(*words)
+    assert code == WRONG_USAGE
+    assert said in complaint

@@ -62,3 +62,33 @@ async def test_a_bulk_list_that_was_ordered_is_not_taken_back(bench: Bench, orde
         await bench.until(lambda: "bulk" in states(daemon))
         await bench.until(lambda: bench.clock.waiting)
         assert await base(bench, daemon) == ({"first", "bulk"} if ordered else {"first"})
+
+
+async def test_reloads_that_change_nothing_put_a_trial_off_for_ever_no_more(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        order(bench, 2, "tried")
+        assert (await daemon.reload(Expecting(100, "tester", 0))).ok
+        await bench.pass_(60)
+        assert (await daemon.reload()).ok
+        await bench.pass_(60)
+        await bench.until(lambda: "rolled_back" in bench.codes)
+        assert states(daemon) == {"first": "in_force"}
+
+
+async def test_what_is_changed_on_trial_has_all_of_its_time(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        assert (await daemon.reload(Expecting(100, "tester", 0))).ok
+        await bench.pass_(60)
+        order(bench, 2, "tried")
+        assert (await daemon.reload()).ok
+        await bench.pass_(60)
+        await bench.until(lambda: bench.clock.waiting)
+        assert states(daemon) == {"first": "in_force", "tried": "in_force"}
+        await bench.pass_(50)
+        await bench.until(lambda: "rolled_back" in bench.codes)

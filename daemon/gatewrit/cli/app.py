@@ -22,6 +22,7 @@ from gatewrit.api.listen import ListenError
 from gatewrit.cli.completion import NAME
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.kernel.socket import KernelError, TableHeldError
+from gatewrit.policy.faults import suggest
 from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -90,6 +91,14 @@ class _Verbs(click.Group):
         if cmd_name in _VERBS:
             importlib.import_module(f"gatewrit.cli.{_VERBS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that is meant; where there is none, say which one may be."""
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no verb {args[0]}{suggest(args[0], _VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each verb on a line of its own: as much of its first sentence as fits, cut where a pause is."""

@@ -505,7 +505,7 @@ class Daemon:
 
     async def _begun(self, outcome: Outcome) -> Outcome:
         """Say what waits to be confirmed, now that it is in force."""
-        await self._takeback.begun(outcome.generation, self._time.now())
+        await self._takeback.begun(outcome.generation, self._time.now(), changed=outcome.changed > 0)
         self._publish()
         return replace(outcome, sentence=outcome.sentence + self._takeback.told())
 

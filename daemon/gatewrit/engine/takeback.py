@@ -109,11 +109,14 @@ class TakeBack:
                 "so it might not be taken back; free or remount that directory, or leave --confirm-within out",
             )
 
-    async def begun(self, number: int, now: int) -> None:
-        """Have the time run from now on, for only now the change is in force, in generation `number`."""
+    async def begun(self, number: int, now: int, *, changed: bool) -> None:
+        """Have the time run from now on if something has `changed`: only now it is in force, in generation `number`.
+
+        What reloads again and again without any change mustn't put it off for ever.
+        """
         if self._undo.unconfirmed is None:
             self.ordered = number
-        else:
+        elif changed:
             await self._keep(self._undo.begun(now), now)
             self._agenda.plan("undo", self._undo.unconfirmed.within)
 
