@@ -152,6 +152,9 @@ def verb(
                 raise Quit(str(error)) from None
             except KernelError as error:
                 raise Quit(explain_kernel(error)) from None
+            except PermissionError as error:
+                # Most of what is in the state directory is for the daemon's eyes.
+                raise unreadable("this user may not do that", error) from None
             return code if isinstance(code, int) else FINE
 
         if prints_json:
