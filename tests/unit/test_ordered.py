@@ -92,3 +92,30 @@ async def test_what_is_changed_on_trial_has_all_of_its_time(bench: Bench) -> Non
         assert states(daemon) == {"first": "in_force", "tried": "in_force"}
         await bench.pass_(50)
         await bench.until(lambda: "rolled_back" in bench.codes)
+
+
+async def test_a_daemon_that_dies_while_it_takes_back_has_the_next_one_do_it(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        order(bench, 2, "tried")
+        assert (await daemon.reload(Expecting(5, "tester", 0))).ok
+        commit, died = bench.kernel.commit, asyncio.Event()
+
+        async def never(transaction: Transaction, generation: int | None = None) -> None:
+            died.set()
+            await asyncio.Event().wait()
+
+        bench.kernel.commit = never  # type: ignore[method-assign]
+        await bench.pass_(10)
+        await asyncio.wait_for(died.wait(), 10)
+        # It ends here, with the rules as they were.
+    bench.kernel.commit = commit  # type: ignore[method-assign]
+    async with bench.running(reload=False):
+        daemon = bench.daemon
+        assert daemon is not None
+        await bench.until(lambda: states(daemon))
+        assert states(daemon) == {"first": "in_force"}
+        assert bench.codes == ["rolled_back"]
+        assert "to.by.tried" not in (bench.kernel.table and bench.kernel.table.chains or ())

@@ -526,8 +526,9 @@ class Daemon:
         if kept is None and self._display.standing.intake is not None:
             self._publish()
             return byhand.Done((), self._outcome(0, ()), "nothing was changed, so nothing is put back", False)
+        self._kept = self._kept if kept is None else kept
         self._awaited = None
-        outcome = await self._settle(remembered(self._kept if kept is None else kept), ())
+        outcome = await self._settle(remembered(self._kept), ())
         return byhand.Done((), outcome, f"what counted before is put back; {outcome.sentence}", False)
 
     async def _expire(self) -> None:

@@ -137,7 +137,7 @@ class TakeBack:
     async def choose(
         self, asked: Taking | None, number: int, kept: Mapping[str, Kept], now: int
     ) -> dict[str, Kept] | None:
-        """Give the policies to go back to from generation `number`, where `kept` counts, and write that down.
+        """Give the policies to go back to from generation `number`, where `kept` counts; they are kept from now on.
 
         None is asked when nobody confirmed a change; None is given if that would change nothing. Raises `RefusedError`.
         """
@@ -164,6 +164,8 @@ class TakeBack:
             await self._keep(self._undo.confirmed(), now)
             return None
         expired = who is waits
+        # First what counts now: who dies in between finds a change that waits, or one that is taken back.
+        await self._scribe.write("last good policies", lambda: self._store.save(found, kept))
         await self._keep(Undo(None, RolledBack(to, now, who.by, who.uid, expired)), now)
         said = {"generation": to, "by": {"uid": who.uid, "name": who.by}, "unconfirmed": expired}
         self._chronicle.note("rolled_back", None, said)
