@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gatewrit.engine import intake
-from gatewrit.engine.takeback import Expecting
+from gatewrit.engine.byhand import Request
+from gatewrit.engine.takeback import Expecting, Taking
 from unit.test_out_of_memory import bulk, order
 from unit.test_time import Bench
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gatewrit.engine.byhand import Done
     from gatewrit.engine.daemon import Daemon
     from gatewrit.kernel.transaction import Transaction
 
@@ -118,4 +120,77 @@ async def test_a_daemon_that_dies_while_it_takes_back_has_the_next_one_do_it(ben
         await bench.until(lambda: states(daemon))
         assert states(daemon) == {"first": "in_force"}
         assert bench.codes == ["rolled_back"]
-        assert "to.by.tried" not in (bench.kernel.table and bench.kernel.table.chains or ())
+        assert "to.by.tried" not in ((bench.kernel.table and bench.kernel.table.chains) or ())
+
+
+async def test_a_daemon_that_starts_amid_a_trial_takes_nothing_of_it_for_ordered(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        assert bench.daemon is not None
+        order(bench, 2, "tried")
+        assert (await bench.daemon.reload(Expecting(5, "tester", 0))).ok
+    async with bench.running(reload=False):
+        daemon = bench.daemon
+        await bench.until(lambda: "unconfirmed" in bench.codes)
+        assert states(daemon) == {"first": "in_force", "tried": "in_force"}
+        await bench.pass_(10)
+        await bench.until(lambda: "rolled_back" in bench.codes)
+        # And tried again at once, within the minute in which files that changed belong to a trial.
+        assert await base(bench, daemon) == {"first"}
+
+
+async def test_what_is_still_being_prepared_when_the_time_is_over_never_comes(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        bulk(bench, 6000)
+        commit = bench.kernel.commit
+
+        async def slowly(transaction: Transaction, generation: int | None = None) -> None:
+            bench.kernel.commit = commit  # type: ignore[method-assign]
+            await bench.clock.pass_(10)
+            await commit(transaction, generation)
+
+        bench.kernel.commit = slowly  # type: ignore[method-assign]
+        outcome = await asyncio.wait_for(daemon.reload(Expecting(5, "tester", 0)), 30)
+        assert (outcome.ok, outcome.sentence.partition(":")[0]) == (False, "taken back")
+        await bench.until(lambda: bench.clock.waiting)
+        assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
+    async with bench.running(reload=False):
+        daemon = bench.daemon
+        assert daemon is not None
+        await bench.until(lambda: states(daemon))
+        assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "ok"),
+    [(Taking("rollback", "tester", generation=1), False), (Request("forget", "gone", "tester", 0, "withdrawn"), True)],
+    ids=["rollback", "forget"],
+)
+async def test_nobody_waits_for_ever_for_what_somebody_overtook(
+    bench: Bench,
+    request_: Taking | Request,
+    ok: bool,  # noqa: FBT001 - by name
+) -> None:
+    order(bench, 1, "first")
+    order(bench, 2, "gone")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        bulk(bench, 6000)
+        (bench.policies / "gone.yaml").unlink()
+        commit = bench.kernel.commit
+        done: list[asyncio.Task[Done]] = []
+
+        async def overtake(transaction: Transaction, generation: int | None = None) -> None:
+            bench.kernel.commit = commit  # type: ignore[method-assign]
+            done.append(asyncio.create_task(daemon.by_hand(request_)))
+            await asyncio.sleep(0)
+            await commit(transaction, generation)
+
+        bench.kernel.commit = overtake  # type: ignore[method-assign]
+        assert (await asyncio.wait_for(daemon.reload(), 20)).ok is ok
+        assert (await asyncio.wait_for(done[0], 20)).outcome.ok
+        assert ("bulk" in states(daemon)) is ok

@@ -84,11 +84,15 @@ _UNSIGNED = (
 
 
 class _Awaited(NamedTuple):
-    """What was read and decided, and waits until the kernel is prepared for it; `ordered` by somebody."""
+    """What was read and decided, and waits until the kernel is prepared for it.
+
+    `ordered` by somebody; `waiting` are those who wait for its outcome.
+    """
 
     intake: Intake
     faults: tuple[Fault, ...]
     ordered: bool
+    waiting: list[asyncio.Future[Outcome]]
 
 
 class Daemon:
@@ -326,25 +330,22 @@ class Daemon:
                     waiter.set_exception(refusal)
             return
         outcome = await self._reload(patient=True, ordered=ordered)
-        if outcome is None:
-            self._waiting = waiting + self._waiting
-        else:
+        if outcome is not None:
             await self._answer(waiting, await self._begun(outcome) if ordered else outcome)
+        elif self._awaited is not None:
+            self._awaited.waiting.extend(waiting)
 
     async def _finish(self) -> None:
         """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
         assert self._awaited is not None  # noqa: S101 - else it isn't called
-        intake, faults, ordered = self._awaited
+        intake, faults, ordered, waiting = self._awaited
         _, compiled = await asyncio.to_thread(self._rendered, intake, self._time.settled())
         with self._drift.mute():
             if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
                 return
         self._awaited = None
         outcome = await self._settle(intake, faults)
-        if ordered:
-            outcome = await self._begun(outcome)
-        waiting, self._waiting = self._waiting, []
-        await self._answer(waiting, outcome)
+        await self._answer(waiting, await self._begun(outcome) if ordered else outcome)
 
     def _go_on(self, done: int, size: int) -> bool:
         """Show how far the preparing is, and stop it where somebody is in a hurry."""
@@ -395,15 +396,18 @@ class Daemon:
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._takeback.followed(now)
         await self._hand.settle(held, now)
-        self._awaited = None
+        overtaken, self._awaited = self._awaited, None
+        waiting = [] if overtaken is None else overtaken.waiting
         self._enforcer.forget_coming()
         # Not beside what counts but what is in force: bulk that the kernel refuses mustn't keep others out for ever.
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
-            return await self._settle(intake, faults)
+            outcome = await self._settle(intake, faults)
+            await self._answer(waiting, outcome)
+            return outcome
         # Whatever is small doesn't wait behind it.
         await self._take_over(small, "reload")
-        self._awaited = _Awaited(intake, faults, ordered)
+        self._awaited = _Awaited(intake, faults, ordered, waiting)
         return None
 
     async def _read(self) -> Reading | None:
@@ -439,8 +443,7 @@ class Daemon:
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
         if self._enforcer.failure is None:
             number = self._enforcer.record.generation
-            await self._takeback.note(number, self._time.now(), intake.kept)
-            self._takeback.ordered = number if first else self._takeback.ordered
+            await self._takeback.note(number, self._time.now(), intake.kept, found=first)
         if not first:
             # What was lost is told until the files have been read again on purpose, or have changed.
             self._damage = []
@@ -522,26 +525,27 @@ class Daemon:
             told = await self._takeback.confirm(asked, number, now)
             self._publish()
             return byhand.Done((), self._outcome(0, ()), told, False)
-        kept = await self._takeback.choose(asked, number, self._kept, now)
+        coming = self._awaited is not None
+        kept = await self._takeback.choose(asked, number, self._kept, now, coming=coming)
         if kept is None and self._display.standing.intake is not None:
             self._publish()
             return byhand.Done((), self._outcome(0, ()), "nothing was changed, so nothing is put back", False)
         self._kept = self._kept if kept is None else kept
-        self._awaited = None
+        overtaken, self._awaited = self._awaited, None
         outcome = await self._settle(remembered(self._kept), ())
+        if overtaken is not None:
+            told = f"taken back: {outcome.sentence}"
+            await self._answer(overtaken.waiting, replace(outcome, ok=False, sentence=told))
         return byhand.Done((), outcome, f"what counted before is put back; {outcome.sentence}", False)
 
     async def _expire(self) -> None:
-        """Take back what nobody confirmed; whoever still waits for it is told."""
+        """Take back what nobody confirmed."""
         self._agenda.drop("undo")
         try:
-            outcome = (await self._take_back(None)).outcome
+            await self._take_back(None)
         except byhand.RefusedError as refusal:
             await self._takeback.give_up(str(refusal), self._time.now())
             self._publish()
-            return
-        waiting, self._waiting = self._waiting, []
-        await self._answer(waiting, replace(outcome, ok=False, sentence=f"taken back: {outcome.sentence}"))
 
     # -- by hand -------------------------------------------------------------------------------------------------
 
@@ -576,7 +580,7 @@ class Daemon:
             small = without_bulk(intake, self._in_force) if self._enforcer.failure is not None else None
             changed = await self._take_over(small or intake, "by hand")
             if small is not None:
-                self._awaited = _Awaited(intake, tuple(finding.fault for finding in intake.findings), ordered=False)
+                self._awaited = _Awaited(intake, tuple(finding.fault for finding in intake.findings), False, [])
             self._publish()
             outcome = self._outcome(changed, ())
         if forget:

@@ -135,11 +135,12 @@ class TakeBack:
     # -- going back ----------------------------------------------------------------------------------------------
 
     async def choose(
-        self, asked: Taking | None, number: int, kept: Mapping[str, Kept], now: int
+        self, asked: Taking | None, number: int, kept: Mapping[str, Kept], now: int, *, coming: bool
     ) -> dict[str, Kept] | None:
         """Give the policies to go back to from generation `number`, where `kept` counts; they are kept from now on.
 
-        None is asked when nobody confirmed a change; None is given if that would change nothing. Raises `RefusedError`.
+        None is asked when nobody confirmed a change; None is given if that would change nothing, neither what counts
+        nor what is `coming`. Raises `RefusedError`.
         """
         waits = self._undo.unconfirmed
         who: Taking | Unconfirmed
@@ -159,7 +160,7 @@ class TakeBack:
             found = put_back(self._generations.read(to, self._store, kept), kept, now)
         except UnknownGenerationError as error:
             raise RefusedError("unknown_generation", str(error)) from None
-        if found.keys() == kept.keys() and all(found[name] is each for name, each in kept.items()):
+        if not coming and found.keys() == kept.keys() and all(found[name] is each for name, each in kept.items()):
             # Nothing is there to be taken back.
             await self._keep(self._undo.confirmed(), now)
             return None
@@ -184,9 +185,11 @@ class TakeBack:
 
     # -- generations ---------------------------------------------------------------------------------------------
 
-    async def note(self, number: int, now: int, kept: Mapping[str, Kept]) -> None:
-        """Note what counts in a generation."""
+    async def note(self, number: int, now: int, kept: Mapping[str, Kept], *, found: bool = False) -> None:
+        """Note what counts in a generation; what is `found` at a start, or was put back, isn't part of a later trial."""
         back = self._undo.rolled_back
+        if found or back is not None:
+            self.ordered = number
         origin = None if back is None else self._generations.covering(back.generation)
         restores = None if origin is None else origin.number
 
