@@ -186,7 +186,7 @@ class TakeBack:
     # -- generations ---------------------------------------------------------------------------------------------
 
     async def note(self, number: int, now: int, kept: Mapping[str, Kept], *, found: bool = False) -> None:
-        """Note what counts in a generation; what is `found` at a start, or was put back, isn't part of a later trial."""
+        """Note what counts in a generation; what was `found` at a start, or put back, is no part of a later trial."""
         back = self._undo.rolled_back
         if found or back is not None:
             self.ordered = number
