@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gatewrit
+from gatewrit.cli import waiting
 from gatewrit.cli.app import FINE, REFUSED, Quit, print_json, refuse, verb
 from gatewrit.cli.written import write
 from gatewrit.compile.imported import line, prefixes, swings
@@ -99,22 +100,24 @@ def import_(settings: Settings, *, feed: Path | None, output: Path, as_json: boo
     large a change: nothing is written, exit 2.
     """
     path, wanted = _wanted(feed, **given)
-    data = _read(path)
     widest = {4: settings.limits.widest_ipv4, 6: settings.limits.widest_ipv6}
     file = str(path)
     reader = Reader(file, widest)
-    text = _text(reader, data)
-    lines = lines_of(text) if wanted.asns else []
-    entries = list(reader.table(lines, wanted.asns)) if wanted.asns else _entries(reader, text, wanted)
+    with waiting.working("reading the feed"):
+        data = _read(path)
+        text = _text(reader, data)
+        lines = lines_of(text) if wanted.asns else []
+        entries = list(reader.table(lines, wanted.asns)) if wanted.asns else _entries(reader, text, wanted)
     if not entries and not reader.faults:
         reader.faults.append(fault(Place(file, 1, 1), "list_empty", "the feed has no entry that is asked for"))
     if reader.faults:
         refuse(cap(sorted(reader.faults)), as_json=as_json, meaning=_refusal(output, reader.faults))
     before = _before(output, wanted)
-    blocks = list(prefixes(entries, widest))
-    body = [line(block, sources) for block, sources in blocks]
-    made = parse_list("\n".join(body).encode(), str(output))
-    changes = swings(before.ranges if before else (), made.ranges)
+    with waiting.working("making the list"):
+        blocks = list(prefixes(entries, widest))
+        body = [line(block, sources) for block, sources in blocks]
+        made = parse_list("\n".join(body).encode(), str(output))
+        changes = swings(before.ranges if before else (), made.ranges)
     _hold_swing(changes, settings.limits.change_share, wanted, output)
     written = before is None or bool(before.faults) or any(each.added or each.lifted for each in changes)
     if written:
