@@ -38,7 +38,7 @@ demo: $(READY) ## one service blocked, its neighbours untouched, in a lab of nam
 	@PYTHONPATH=tests exec $(BIN)/python -m lab.demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: $(READY) nftables strace openssh chromium promtool groff ## all tests, with real packets; ARGS="-k name" for some of them
+test: $(READY) nftables strace openssh chromium promtool groff shells ## all tests, with real packets; ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 .PHONY: screenshots
@@ -104,8 +104,12 @@ lint: $(READY) ## ruff (rules and format) and mypy, strict
 	$(BIN)/mypy
 
 .PHONY: reference
-reference: $(READY) ## docs/settings.md anew, from the types
+reference: $(READY) ## docs/settings.md anew, from the types; and what completion knows of the verbs
 	@$(BIN)/python -c 'from gatewrit.cli.outline import reference; print(reference(), end="")' >docs/settings.md
+	@$(BIN)/python -c 'from gatewrit.cli.manual import verbs_json; print(verbs_json(), end="")' >$(VERBS).new
+	@mv $(VERBS).new $(VERBS)
+
+VERBS = daemon/gatewrit/cli/verbs.json
 
 .PHONY: lock
 lock: $(READY) ## both lock files anew, from pyproject.toml
@@ -145,6 +149,10 @@ nftables:
 .PHONY: strace
 strace:
 	$(call need,command -v strace >/dev/null,strace)
+
+.PHONY: shells
+shells:
+	$(call need,command -v zsh >/dev/null && command -v fish >/dev/null,zsh fish)
 
 .PHONY: groff
 groff:

@@ -114,6 +114,7 @@ def test_what_makes_no_sense_is_refused_with_2(two: Gateway, words: list[str], c
     for _ in range(2):
         returned, told = two.told(*words)
         assert (returned, told["code"]) == (2, code)
+        assert ("did you mean alpha?" in told["message"]) is ("alhpa" in words)
         assert not (two.state / "byhand.json").exists()
         assert two.listing() == before
         if two.process is not None:

@@ -169,6 +169,8 @@ def test_settings_that_cannot_be_used_keep_nobody_from_the_rest(gateway: Gateway
         ("journal_broken", lambda gateway: rewrite(gateway.state / "journal.db")),
         ("journal_damaged", lambda gateway: scribble(gateway.state)),
         ("writable_by_others", lambda gateway: gateway.policies.chmod(0o777)),
+        ("writable_by_others", lambda gateway: (gateway.policies / "alpha.yaml").chmod(0o646)),
+        ("writable_by_others", lambda gateway: gateway.services.chmod(0o777)),
         ("writable_by_others", lambda gateway: gateway.state.chmod(0o770)),
         ("writable_by_others", lambda gateway: gateway.config.chmod(0o666)),
         ("directory_missing", lambda gateway: gateway.policies.rename(gateway.root / "elsewhere")),

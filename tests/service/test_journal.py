@@ -39,6 +39,9 @@ def test_an_orders_life_is_written_down(gateway: Gateway) -> None:
     gateway.start()
     until(lambda: gateway.state.joinpath("journal.db").exists() and "enforced" in kinds(gateway))
     assert kinds(gateway) == ["accepted", "enforced", "state"]
+    # People read instants, not seconds; and are told where nothing fits.
+    assert " since=20" in gateway.cli("log", "--kind", "enforced").stdout
+    assert "no row of the journal fits" in gateway.cli("log", "--kind", "enforcd").stderr
     said = rows(gateway, "--kind", "accepted")[0]["data"]
     for file in (gateway.policies / "alpha.yaml", gateway.services / "alpha.yaml"):
         stamp = {"mtime": int(file.stat().st_mtime), "uid": file.stat().st_uid}

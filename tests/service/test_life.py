@@ -6,6 +6,8 @@ import http.client
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -171,6 +173,31 @@ def test_one_daemon_for_each_namespace(gateway: Gateway, beside: Gateway, tmp_pa
     assert not gateway.blocks("203.0.3.0/24")
     assert beside.status()["policies"]["in_force"] == 1
     assert gateway.status()["policies"]["in_force"] == 0
+
+
+HOLDING = """
+import asyncio, sys
+from gatewrit.engine.claim import claim
+
+async def hold():
+    with claim(None):
+        print("held", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(hold())
+"""
+
+
+def test_a_daemon_waits_at_its_start_for_a_command_that_is_just_at_it(gateway: Gateway) -> None:
+    words = [sys.executable, "-c", HOLDING]
+    with gateway.space.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holding:
+        assert holding.stdin is not None
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "held\n"
+        gateway.start(ready=False)
+        until(lambda: gateway.log.exists() and gateway.logged("daemon.started"))
+        holding.stdin.close()
+        gateway.hear("READY=1")
 
 
 def test_people_are_answered_while_a_large_list_is_applied(gateway: Gateway) -> None:

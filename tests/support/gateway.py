@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatewrit.api import client
-from gatewrit.cli import main
+from gatewrit.cli.app import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the command line says of itself: help that fits a screen, man pages and completion made from the same words."""
+"""What the command line says of itself: help that fits a screen, and man pages made from the same words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from click.testing import CliRunner
 
 from gatewrit import settings
 from gatewrit.cli import manual
-from gatewrit.cli.app import NAME, app
+from gatewrit.cli.app import WRONG_USAGE, app
+from gatewrit.cli.completion import NAME
+from support.inplace import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,44 +81,6 @@ def test_the_man_pages_say_what_help_says(tmp_path: Path) -> None:
             assert "protected[].why" in words
 
 
-def test_the_tab_key_completes_verbs_and_policies(tmp_path: Path) -> None:
-    (tmp_path / "state" / "policies").mkdir(parents=True)
-    (tmp_path / "state" / "policies" / "bes-kept.json").write_text("{}")
-    folder = tmp_path / "policies"
-    folder.mkdir()
-    (folder / "a.yaml").write_text("# an order\npolicy: bes-shutdown\n")
-    (folder / "b.yaml").write_text("policy: 'other'\n")
-    (folder / ".c.yaml").write_text("policy: bes-draft\n")
-    os.mkfifo(folder / "pipe.yaml")
-    (folder / "gone.yaml").symlink_to("nowhere")
-    config = tmp_path / "gatewrit.yaml"
-    config.write_text("policies: policies\nstate: state\n")
-    program = tmp_path / NAME
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m gatewrit "$@"\n')
-    program.chmod(0o755)
-    script = tmp_path / "completion"
-    script.write_text(manual.pages()[f"bash-completion/completions/{NAME}"])
-    # As bash does it on Tab: by the function that is registered for the program.
-    asked = f"""
-        source {script}
-        complete=($(complete -p {NAME}))
-        while [ "${{complete[0]}}" != -F ]; do complete=("${{complete[@]:1}}"); done
-        for line in "ver" "suspend --config {config} bes-" "suspend --config {tmp_path}/no-such-file bes-"; do
-            COMPREPLY=()
-            COMP_WORDS=({NAME} $line); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-            ${{complete[1]}} {NAME} "${{COMP_WORDS[COMP_CWORD]}}"
-            echo "<${{COMPREPLY[*]}}>"
-        done
-    """
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    told = subprocess.run(
-        ["bash", "--norc", "-c", asked], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path}
-    )
-    assert (told.stdout, told.stderr) == ("<verify>\n<bes-kept bes-shutdown>\n<>\n", "")
-    for shell in ("zsh/site-functions/_gatewrit", "fish/vendor_completions.d/gatewrit.fish"):
-        assert "_GATEWRIT_COMPLETE=" in manual.pages()[shell]
-
-
 @pytest.mark.parametrize(
     ("environ", "coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
@@ -161,3 +125,18 @@ def test_without_a_daemon_it_says_what_that_means_and_what_to_do(tmp_path: Path,
     assert told.exit_code == 1
     assert "stays so in the kernel" in told.output
     assert "systemctl start gatewrit" in told.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sttus"], "there is no verb sttus; did you mean status?"),
+        (["xyzzy"], "there is no verb xyzzy"),
+        (["apply", "--confirm-within", "25h"], "25h is too long: a change waits 24 h at most"),
+        (["reload", "--confirm-within", "soon"], "'soon' isn't a length of time"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage_and_says_what_would(words: list[str], said: str) -> None:
+    code, _, complaint = invoke(*words)
+    assert code == WRONG_USAGE
+    assert said in complaint

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewrit.compile.imported import prefixes
-from gatewrit.policy.feeds import BOGONS, Columns, Entry, Reader
+from gatewrit.policy.feeds import BOGONS, Columns, Entry, Reader, lines_of
 from gatewrit.policy.ranges import Span, parse_list, span_text
+from support.gateway import policy, service
 from support.inplace import invoke
 
 if TYPE_CHECKING:
@@ -52,26 +53,29 @@ FEODO = """\
 GEOIP = "# converted\n16777216,16777471,AU\n87965000,87965003,PK\n5.62.63.60,5.62.63.63,PK\n"
 
 
-def entries(read: str, text: str, *more: Any, widest: dict[int, int] | None = None) -> list[tuple[str, int, str]]:
+def entries(
+    read: str, text: str | list[str], *more: Any, widest: dict[int, int] | None = None
+) -> list[tuple[str, int, str]]:
     reader = Reader("feed", widest or WIDEST)
     found = [(span_text(each.span), each.line, each.note) for each in getattr(reader, read)(text, *more)]
     assert not reader.faults
     return found
 
 
-def faults(read: str, text: str, *more: Any) -> list[str]:
+def faults(read: str, text: str | list[str], *more: Any) -> list[str]:
     reader = Reader("feed", WIDEST)
     list(getattr(reader, read)(text, *more))
     return [str(each) for each in reader.faults]
 
 
 def test_what_an_as_announces() -> None:
-    assert entries("table", TABLE, frozenset({11647})) == [
+    table = lines_of(TABLE)
+    assert entries("table", table, frozenset({11647})) == [
         ("204.187.87.0/24", 7, "AS11647"),
         ("206.51.25.0/24", 8, "AS11647"),
     ]
-    assert len(entries("table", TABLE, frozenset({18705}))) == 8
-    assert faults("table", "1.0.0.0/24 15169\n", frozenset({15169})) == [
+    assert len(entries("table", table, frozenset({18705}))) == 8
+    assert faults("table", ["1.0.0.0/24 15169"], frozenset({15169})) == [
         "feed:1:1: bad_record: a line is prefix, tab, number of the autonomous system"
     ]
 
@@ -106,6 +110,18 @@ def test_csv_by_names_and_by_numbers() -> None:
         "feed:1:1: bad_record: this line has 1 columns, where 2 are needed"
     ]
     assert "bad_record" in faults("csv", '"1.1.1.1', Columns(prefix="1"))[0]
+
+
+def test_addresses_may_be_numbers_of_either_family() -> None:
+    numbers = Columns(first="1", last="2", note="3")
+    # As IP2Location has them: Google's 8.8.8.0/24, and 2001:4860::/32.
+    google = 0x20014860 << 96
+    rows = f'"134744064","134744319","US"\n"{google}","{google + (1 << 96) - 1}","US"\n'
+    assert entries("csv", rows, numbers) == [("8.8.8.0/24", 1, "US"), ("2001:4860::/32", 2, "US")]
+    assert entries("csv", f"{google},{google},US\n", numbers) == [("2001:4860::", 1, "US")]
+    for wrong in (f"134744064,{google},US", f"{google},134744319,US", f"1,{1 << 128},US", "134744319,134744064,US"):
+        (told,) = faults("csv", wrong, numbers)
+        assert told.startswith("feed:1:1: "), wrong
 
 
 @pytest.mark.parametrize("bogon", BOGONS, ids=lambda bogon: span_text(bogon[0]))
@@ -248,6 +264,31 @@ def test_one_bad_entry_refuses_the_feed_and_the_list_stays(desk: Desk) -> None:
     assert desk.run(str(desk.root / "none"))[0] == 2
     assert desk.list.read_text() == "8.8.8.0/24\n"
     assert [each.name for each in desk.services.iterdir()] == ["list.txt"]
+
+
+def test_what_is_meant_to_be_wide_can_be_had(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Spamhaus has them: /15 in EDROP of 2018, /12 in DROP of 2025; and a list of FireHOL's with a bogon in it.
+    feed = desk.feed("; EDROP\n43.57.0.0/16 ; SBL271294\n59.254.0.0/15 ; SBL230802\n")
+    code, _, complaint = desk.run(feed)
+    assert (code, desk.list.exists()) == (2, False)
+    assert "feed:3:1: too_wide: 59.254.0.0/15" in complaint
+    assert "GATEWRIT_LIMITS__WIDEST_IPV4=12 gatewrit import" in complaint
+    assert "`allow_wide: REASON`" in complaint
+    complaint = desk.run(desk.feed("8.8.8.8\n192.168.1.1\n"))[2]
+    assert "sed '17d;23d' FEED | gatewrit import -" in complaint
+    assert "WIDEST" not in complaint
+    # What it says works, and the policy then says why, too.
+    monkeypatch.setenv("GATEWRIT_LIMITS__WIDEST_IPV4", "12")
+    assert desk.run(desk.feed("43.57.0.0/16\n59.254.0.0/15\n"))[0] == 0
+    monkeypatch.delenv("GATEWRIT_LIMITS__WIDEST_IPV4")
+    assert desk.entries() == ["43.57.0.0/16", "59.254.0.0/15"]
+    (desk.services / "drop.yaml").write_text(service("drop", ("list.txt", "tcp/25")))
+    config = str(desk.root / "gatewrit.yaml")
+    order = policy("drop", "drop")
+    for text, code in ((order, 2), (order + "allow_wide: as Spamhaus lists them\n", 0)):
+        (desk.root / "policies/drop.yaml").write_text(text)
+        told = invoke("check", "--config", config)
+        assert told[0] == code, told
 
 
 def test_a_swing_needs_a_reason_which_is_kept(desk: Desk) -> None:

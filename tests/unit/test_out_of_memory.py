@@ -66,9 +66,9 @@ def order(bench: Bench, number: int, name: str) -> None:
     (bench.policies / f"{name}.yaml").write_text(policy(name, name, start=START, until=UNTIL))
 
 
-def bulk(bench: Bench) -> None:
+def bulk(bench: Bench, entries: int = BULK) -> None:
     """Order a list, no two entries of which touch."""
-    lines = (f"198.{18 + at // 32768}.{at // 128 % 256}.{at % 128 * 2}" for at in range(BULK))
+    lines = (f"198.{18 + at // 32768}.{at // 128 % 256}.{at % 128 * 2}" for at in range(entries))
     (bench.policies / "services" / "bulk.txt").write_text("\n".join(lines) + "\n")
     (bench.policies / "services" / "bulk.yaml").write_text(service("bulk", ("bulk.txt", "tcp/3101")))
     (bench.policies / "bulk.yaml").write_text(policy("bulk", "bulk", start=START, until=UNTIL))

@@ -55,12 +55,13 @@ class Bench:
         (self.policies / f"{name}.yaml").write_text(policy(name, name, start=start, until=until, revision=revision))
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Have it run, from its first complete ruleset on."""
+    async def running(self, *, reload: bool = True) -> AsyncIterator[None]:
+        """Have it run, from its first complete ruleset on, or only as it begins by itself."""
         self.daemon = Daemon(Config("g", self.policies, self.state), self.kernel, self.clock, self.notifier)
         task = asyncio.create_task(self.daemon.run())
         try:
-            await asyncio.wait_for(self.daemon.reload(), 10)
+            if reload:
+                await asyncio.wait_for(self.daemon.reload(), 10)
             yield
         finally:
             task.cancel()

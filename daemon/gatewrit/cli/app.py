@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,8 +19,10 @@ import gatewrit
 from gatewrit.api.client import ControlError
 from gatewrit.api.control import HeldError
 from gatewrit.api.listen import ListenError
+from gatewrit.cli.completion import NAME
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.kernel.socket import KernelError, TableHeldError
+from gatewrit.policy.faults import suggest
 from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from gatewrit.settings import Settings
 
 FINE, FAILED, REFUSED, WRONG_USAGE = 0, 1, 2, 64
-#: What the program is called, and the variable by which a shell asks it for completions.
-NAME, COMPLETE = "gatewrit", "_GATEWRIT_COMPLETE"
 
 
 def account() -> tuple[str, int]:
@@ -91,16 +92,25 @@ class _Verbs(click.Group):
             importlib.import_module(f"gatewrit.cli.{_VERBS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that is meant; where there is none, say which one may be."""
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no verb {args[0]}{suggest(args[0], _VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each verb on a line of its own: as much of its first sentence as fits, cut where a pause is."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
-        rows = [(name, _brief(command.help or "", room)) for name in names if (command := self.get_command(ctx, name))]
+        rows = [(name, brief(command.help or "", room)) for name in names if (command := self.get_command(ctx, name))]
         with formatter.section("Verbs"):
             formatter.write_dl(rows)
 
 
-def _brief(text: str, room: int) -> str:
+def brief(text: str, room: int) -> str:
+    """Give as much of the first sentence as fits, cut where a pause is."""
     sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
     parts = re.split(r"(?=[,;:] )", sentence)
     while len(parts) > 1 and len("".join(parts)) > room:
@@ -142,6 +152,9 @@ def verb(
                 raise Quit(str(error)) from None
             except KernelError as error:
                 raise Quit(explain_kernel(error)) from None
+            except PermissionError as error:
+                # Most of what is in the state directory is for the daemon's eyes.
+                raise unreadable("this user may not do that", error) from None
             return code if isinstance(code, int) else FINE
 
         if prints_json:
@@ -192,6 +205,26 @@ def unreadable(what: str, error: Exception) -> Quit:
         f"{what}: {error}; `gatewrit status` says what the daemon makes of it, and `gatewrit reload` has it written "
         "anew; enforcement goes on"
     )
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        code = app.main(prog_name=NAME, standalone_mode=False, color=_colours())
+    except click.exceptions.Abort:
+        sys.exit(1)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(WRONG_USAGE)
+    except Quit as error:
+        error.show()
+        sys.exit(error.code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _colours() -> bool | None:
+    """Whether to colour: not where somebody asks not to (no-color.org); None: on a terminal only."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

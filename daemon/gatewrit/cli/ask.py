@@ -11,7 +11,7 @@ import click
 from gatewrit.api import client
 from gatewrit.cli import guardian, plugin, status_table, waiting
 from gatewrit.cli.app import FAILED, FINE, REFUSED, print_json, run, verb
-from gatewrit.cli.span import read_span
+from gatewrit.cli.span import read_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: The option of those verbs that change what is enforced.
 confirm_within = click.option(
     "--confirm-within",
-    callback=read_span,
+    callback=read_trial,
     metavar="TIME",
     help="Take it back unless `gatewrit confirm` comes in time: 5m, 1h.",
 )

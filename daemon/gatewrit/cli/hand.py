@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gatewrit.api import client
-from gatewrit.cli import completion, owner
+from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, verb
+from gatewrit.cli.completion import Known
 from gatewrit.cli.service import have_done
 from gatewrit.cli.span import seconds_of
 from gatewrit.engine.byhand import RefusedError, Request
@@ -26,7 +27,7 @@ _all = click.option("--all", "everything", is_flag=True, help="Every policy that
 
 
 @verb("gatewrit suspend bes-shutdown --until 2h --reason 'emergency calls fail, ticket 4711'")
-@click.argument("policy", required=False, shell_complete=completion.policies)
+@click.argument("policy", required=False, type=Known("policies"))
 @_all
 @click.option(
     "--until", required=True, metavar="TIME", help="When it is enforced again: an instant, or as 2h, 3d, 1h30m."
@@ -42,7 +43,7 @@ def suspend(settings: Settings, policy: str | None, **given: Any) -> int:
 
 
 @verb("gatewrit resume bes-shutdown")
-@click.argument("policy", required=False, shell_complete=completion.policies)
+@click.argument("policy", required=False, type=Known("policies"))
 @_all
 @click.option("--reason", default="", metavar="TEXT", help="Why: one line, kept.")
 def resume(settings: Settings, policy: str | None, **given: Any) -> int:
@@ -52,7 +53,7 @@ def resume(settings: Settings, policy: str | None, **given: Any) -> int:
 
 
 @verb("gatewrit release bes-shutdown --reason 'new address plan, ticket 4711'")
-@click.argument("policy", shell_complete=completion.policies)
+@click.argument("policy", type=Known("policies"))
 @_reason
 def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> int:
     """Let a change of services and lists take effect that was held because it is large.
@@ -63,7 +64,7 @@ def release(settings: Settings, policy: str, *, reason: str, as_json: bool) -> i
 
 
 @verb("gatewrit forget bes-shutdown --reason 'order withdrawn, ticket 4711'")
-@click.argument("policy", shell_complete=completion.policies)
+@click.argument("policy", type=Known("policies"))
 @_reason
 def forget(settings: Settings, policy: str, *, reason: str, as_json: bool) -> int:
     """Lift a policy whose file is gone, and forget it with its counts and kept texts."""

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gatewrit
+from gatewrit.cli import waiting
 from gatewrit.cli.app import FINE, REFUSED, Quit, print_json, refuse, verb
 from gatewrit.cli.written import write
 from gatewrit.compile.imported import line, prefixes, swings
 from gatewrit.policy import files
 from gatewrit.policy.faults import cap, fault
-from gatewrit.policy.feeds import Columns, Reader
+from gatewrit.policy.feeds import Columns, Reader, lines_of
 from gatewrit.policy.files import MANIFEST, RefusedFile
 from gatewrit.policy.ranges import MAX_LIST_BYTES, parse_list, span_text
 from gatewrit.policy.terms import Place
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gatewrit.compile.imported import Swing
     from gatewrit.policy.feeds import Entry
     from gatewrit.policy.ranges import AddressList
+    from gatewrit.policy.terms import Fault
     from gatewrit.settings import Settings
 
 _GZIP = b"\x1f\x8b"
@@ -98,27 +100,30 @@ def import_(settings: Settings, *, feed: Path | None, output: Path, as_json: boo
     large a change: nothing is written, exit 2.
     """
     path, wanted = _wanted(feed, **given)
-    data = _read(path)
     widest = {4: settings.limits.widest_ipv4, 6: settings.limits.widest_ipv6}
     file = str(path)
     reader = Reader(file, widest)
-    text = _text(reader, data)
-    entries = _entries(reader, text, wanted)
+    with waiting.working("reading the feed"):
+        data = _read(path)
+        text = _text(reader, data)
+        lines = lines_of(text) if wanted.asns else []
+        entries = list(reader.table(lines, wanted.asns)) if wanted.asns else _entries(reader, text, wanted)
     if not entries and not reader.faults:
         reader.faults.append(fault(Place(file, 1, 1), "list_empty", "the feed has no entry that is asked for"))
     if reader.faults:
-        refuse(cap(sorted(reader.faults)), as_json=as_json, meaning=f"{output} wasn't written, and stays as it is")
+        refuse(cap(sorted(reader.faults)), as_json=as_json, meaning=_refusal(output, reader.faults))
     before = _before(output, wanted)
-    blocks = list(prefixes(entries, widest))
-    body = [line(block, sources) for block, sources in blocks]
-    made = parse_list("\n".join(body).encode(), str(output))
-    changes = swings(before.ranges if before else (), made.ranges)
+    with waiting.working("making the list"):
+        blocks = list(prefixes(entries, widest))
+        body = [line(block, sources) for block, sources in blocks]
+        made = parse_list("\n".join(body).encode(), str(output))
+        changes = swings(before.ranges if before else (), made.ranges)
     _hold_swing(changes, settings.limits.change_share, wanted, output)
     written = before is None or bool(before.faults) or any(each.added or each.lifted for each in changes)
     if written:
         head = _head(wanted, file, data, changes, len(entries), len(body))
         write(output, "\n".join([*head, *body, ""]).encode(), 0o644)
-    others = tuple(reader.inside(text, wanted.asns, [block for block, _ in blocks])) if wanted.asns else ()
+    others = tuple(reader.inside(lines, wanted.asns, [block for block, _ in blocks])) if wanted.asns else ()
     manifest = _manifest(output) if written else None
     _tell(output, Made(len(entries), len(body), changes, others, manifest, written), as_json=as_json)
     return FINE
@@ -197,13 +202,25 @@ def _text(reader: Reader, data: bytes) -> str:
 
 def _entries(reader: Reader, text: str, wanted: Wanted) -> list[Entry]:
     match wanted.format:
-        case "table":
-            return list(reader.table(text, wanted.asns))
         case "csv":
             return list(reader.csv(text, wanted.columns))
         case "spamhaus":
             return list(reader.spamhaus(text))
     return list(reader.cidr(text))
+
+
+def _refusal(output: Path, faults: Sequence[Fault]) -> str:
+    """Say what it means that a feed is refused, and the next step, which for entries that are wide isn't the feed's."""
+    codes = {each.code for each in faults}
+    told = f"{output} wasn't written, and stays as it is"
+    if codes & {"bogon", "too_wide"}:
+        told += ". What isn't meant can be left out: sed '17d;23d' FEED | gatewrit import - …"
+    if "too_wide" in codes:
+        told += (
+            ". Wide entries that are meant: GATEWRIT_LIMITS__WIDEST_IPV4=12 gatewrit import … lets this list have them "
+            "(IPv6: WIDEST_IPV6), and its policy needs `allow_wide: REASON`"
+        )
+    return told
 
 
 def _before(output: Path, wanted: Wanted) -> AddressList | None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatewrit.cli import completion, waiting
+from gatewrit.cli import waiting
 from gatewrit.cli.app import FAILED, FINE, Quit, print_json, verb
+from gatewrit.cli.completion import Known
 from gatewrit.engine.journal.database import JournalError, path_in
 from gatewrit.engine.journal.reader import Filter, Reader
 from gatewrit.engine.journal.verify import verify
@@ -28,7 +29,7 @@ _FILES = 3
 
 @verb("gatewrit log --policy bes-shutdown --since 7d; gatewrit log verify")
 @click.argument("what", required=False, type=click.Choice(["verify"]), metavar="[verify]")
-@click.option("--policy", metavar="POLICY", help="Only what is about this policy.", shell_complete=completion.policies)
+@click.option("--policy", metavar="POLICY", type=Known("policies"), help="Only what is about this policy.")
 @click.option("--kind", metavar="KIND", help="Only rows of this kind, e.g. accepted, refused, enforced, lifted.")
 @click.option("--since", metavar=_TIME, help="From then on: an instant as policies write it, or 90m, 12h, 7d ago.")
 @click.option("--until", metavar=_TIME, help="Before then.")
@@ -55,6 +56,8 @@ def log_(settings: Settings, *, what: str | None, head: str | None, as_json: boo
     else:
         for row in rows:
             click.echo(_line(row))
+        if not rows:
+            click.echo("gatewrit: no row of the journal fits; all kinds, the newest: gatewrit log", err=True)
     return FINE
 
 
@@ -136,26 +139,27 @@ def _written(file: object) -> str:
 
 
 def _facts(data: dict[str, Any]) -> list[str]:
-    facts = []
-    for key, value in sorted(data.items()):
-        if value is None or value in ({}, []):
-            continue
-        match key, value:
-            case "message", str():
-                facts.append(value)
-            case "texts", {"policy": {"sha256": digest}}:
-                facts.append(f"text={digest[:12]}")
-            case "files", {**files}:
-                facts += [f"file={name} ({_written(each)})" for name, each in sorted(files.items())[:_FILES]]
-                facts += [f"and {len(files) - _FILES} more files"] if len(files) > _FILES else []
-            case "by", {"uid": uid, "name": name}:
-                facts.append(f"by={name} (uid {uid})")
-            case "signers", [*signers]:
-                facts.append("signed by " + ", ".join(f"{each['name']} ({each['fingerprint']})" for each in signers))
-            case "asked", [*callers]:
-                facts.append("asked by " + ", ".join(f"{each['name']} (uid {each['uid']})" for each in callers))
-            case "digest" | "standing" | "content", str():
-                facts.append(f"{key}={value.removeprefix('sha256:')[:12]}")
-            case _:
-                facts.append(f"{key}={value}")
-    return facts
+    given = {key: value for key, value in sorted(data.items()) if value is not None and value not in ({}, [])}
+    return [fact for key, value in given.items() for fact in _told(key, value)]
+
+
+def _told(key: str, value: Any) -> list[str]:  # noqa: PLR0911 - one for each kind
+    match key, value:
+        case "message", str():
+            return [value]
+        case "texts", {"policy": {"sha256": digest}}:
+            return [f"text={digest[:12]}"]
+        case "files", {**files}:
+            more = [f"and {len(files) - _FILES} more files"] if len(files) > _FILES else []
+            return [f"file={name} ({_written(each)})" for name, each in sorted(files.items())[:_FILES]] + more
+        case "by", {"uid": uid, "name": name}:
+            return [f"by={name} (uid {uid})"]
+        case "signers", [*signers]:
+            return ["signed by " + ", ".join(f"{each['name']} ({each['fingerprint']})" for each in signers)]
+        case "asked", [*callers]:
+            return ["asked by " + ", ".join(f"{each['name']} (uid {each['uid']})" for each in callers)]
+        case "since" | "until" | "at", int():
+            return [f"{key}={_utc(value, 'seconds')}"]
+        case "digest" | "standing" | "content", str():
+            return [f"{key}={value.removeprefix('sha256:')[:12]}"]
+    return [f"{key}={value}"]

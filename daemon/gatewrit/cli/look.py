@@ -41,15 +41,17 @@ def check(settings: Settings, path: Path | None, *, as_json: bool) -> int:
     directory, only = _where(path or settings.policies)
     with waiting.working("reading the policies"):
         policies, faults = load(directory, Judge(rails(settings)).faults)
-    now, here = int(time.time()), Local((settings.gateway.name, *settings.gateway.tags))
-    chosen = acting(policies, here, now).values()
-    faults += tuple(
-        Fault(each.policy.place, "orders_conflict", str(each), "warning") for each in conflicts(chosen, now)
-    )
-    meant = [each for each in chosen if pending(each, now)]
-    faults += tuple(Fault(each.place, "interface_unseen", unseen_text(each)) for each in unseen(meant, settings.hooks))
-    against, seal = sealed(settings, directory)
-    faults += against
+        now, here = int(time.time()), Local((settings.gateway.name, *settings.gateway.tags))
+        chosen = acting(policies, here, now).values()
+        faults += tuple(
+            Fault(each.policy.place, "orders_conflict", str(each), "warning") for each in conflicts(chosen, now)
+        )
+        meant = [each for each in chosen if pending(each, now)]
+        faults += tuple(
+            Fault(each.place, "interface_unseen", unseen_text(each)) for each in unseen(meant, settings.hooks)
+        )
+        against, seal = sealed(settings, directory)
+        faults += against
     told = tuple(fault for fault in sorted(faults) if only is None or Path(fault.place.file).name == only)
     broken = any(fault.severity == "error" for fault in told)
     if as_json:

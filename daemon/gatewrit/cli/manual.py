@@ -18,9 +18,10 @@ import click
 from click.shell_completion import get_completion_class
 
 import gatewrit
-from gatewrit.cli.app import COMPLETE, NAME, app
+from gatewrit.cli.app import app, brief
+from gatewrit.cli.completion import COMPLETE, NAME, Known
 from gatewrit.policy.schema import json_schema
-from gatewrit.settings import PREFIX, Settings
+from gatewrit.settings import DEFAULT_FILE, PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +54,9 @@ def pages() -> dict[str, str]:
         assert kind is not None  # noqa: S101 - click knows all three
         # Not `source()`: bash's would start bash to see how old it is.
         completion = kind(app, {}, NAME, COMPLETE)
-        made[path] = completion.source_template % completion.source_vars()
+        script = completion.source_template % completion.source_vars()
+        # Only the first call of an autoloaded function is in that context: the second Tab of a session did nothing.
+        made[path] = script.replace("$zsh_eval_context[-1] == loadautofunc", f"$funcstack[1] == _{NAME}")
     return made
 
 
@@ -69,6 +72,48 @@ def _verbs(group: click.Group, context: click.Context, above: str) -> Iterator[t
             yield from _verbs(command, context, f"{above}{name} ")
         elif command is not None and not command.hidden:
             yield f"{above}{name}", command
+
+
+# -- verbs.json, for the Tab key ---------------------------------------------------------------------------------------
+
+
+def verbs_json() -> str:
+    """Give what completion must know of the command line and the settings, so that it needs to load neither."""
+    folders = {"settings": str(DEFAULT_FILE)}
+    folders |= {name: str(Settings.model_fields[name].default) for name in ("policies", "state")}
+    told = {"folders": folders, "verbs": _outline(app, click.Context(app, **app.context_settings))}
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def _outline(command: click.Command, context: click.Context) -> dict[str, Any]:
+    shown = [each for each in command.params if not (isinstance(each, click.Option) and each.hidden)]
+    told: dict[str, Any] = {
+        "help": brief(command.help or "", 60),
+        "options": [
+            {"names": each.opts, "help": each.help, "multiple": each.multiple, "takes": _takes(each)}
+            for each in shown
+            if isinstance(each, click.Option)
+        ],
+        "arguments": [{"name": each.name, "takes": _takes(each)} for each in shown if isinstance(each, click.Argument)],
+    }
+    if isinstance(command, click.Group):
+        below = {name: command.get_command(context, name) for name in command.list_commands(context)}
+        told["verbs"] = {name: _outline(verb, context) for name, verb in below.items() if verb and not verb.hidden}
+    return told
+
+
+def _takes(parameter: click.Parameter) -> str | list[str]:
+    """Say what stands behind an option, or as an argument: nothing, a file, one of these words, what is known, text."""
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return "nothing"
+    match parameter.type:
+        case click.Choice(choices=choices):
+            return list(choices)
+        case click.Path():
+            return "file"
+        case Known(what=what):
+            return what
+    return "text"
 
 
 # -- gatewrit(1) -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import click
 from gatewrit.api import tokens
 from gatewrit.api.tokens import Role
 from gatewrit.cli.app import FINE, REFUSED, Quit, group, print_faults, print_json, refuse, verb
+from gatewrit.cli.completion import Known
 from gatewrit.cli.scaffold import Draft, policy_text, service_text
 from gatewrit.cli.service import rails
 from gatewrit.compile.rails import Judge
@@ -76,7 +77,14 @@ def new__token(settings: Settings, name: str, role: str, *, as_json: bool) -> in
 @click.option("--until", metavar="TIME", help="When it ends.")
 @click.option("--review-by", metavar="DATE", help="Or when to look at it again.")
 @click.option("--title", help="One line that says what is ordered.")
-@click.option("--service", "services", multiple=True, metavar="NAME", help="A service to block, or several.")
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME",
+    type=Known("services"),
+    help="A service to block, or several.",
+)
 @click.option("--prefix", "prefixes", multiple=True, help="Its addresses: writes it, too,")
 @click.option("--port", "ports", multiple=True, help="with these ports: tcp/80, icmp, any.")
 @click.option(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 import gatewrit
-from gatewrit.cli import report_page
+from gatewrit.cli import report_page, waiting
 from gatewrit.cli.app import FAILED, FINE, Quit, verb
+from gatewrit.cli.completion import Known
 from gatewrit.cli.report_facts import Frame, instant, own_clocks, public, report
 from gatewrit.cli.written import write
 from gatewrit.compile.named import count_addresses
@@ -52,7 +53,7 @@ class Wanted:
 
 
 @verb("gatewrit report --policy bes-shutdown --output bes-shutdown.html")
-@click.option("--policy", metavar="POLICY", help="Only this one.")
+@click.option("--policy", metavar="POLICY", type=Known("policies"), help="Only this one.")
 @click.option(
     "--from", "start", metavar=_TIME, help="From then on: an instant as policies write it [all that is kept]."
 )
@@ -75,7 +76,8 @@ def report_(settings: Settings, *, output: Path | None, for_all: bool, as_json: 
     if wanted.start is not None and wanted.start > now:
         raise click.UsageError("--from is still to come: there is nothing to account for")
     try:
-        whole, clocks = made(settings.state, wanted, now)
+        with waiting.working("going through the journal"):
+            whole, clocks = made(settings.state, wanted, now)
     except JournalError as error:
         raise Quit(f"no report can be made: {error}") from None
     if wanted.policy is not None and not whole["policies"]:

@@ -26,7 +26,7 @@ from gatewrit.cli.web import Web
 from gatewrit.compile.rails import Protected, Rails
 from gatewrit.engine import byhand, heap
 from gatewrit.engine.answer import NotKeptError
-from gatewrit.engine.claim import claim
+from gatewrit.engine.claim import claim, claim_patiently
 from gatewrit.engine.clock import SystemClock
 from gatewrit.engine.config import Config
 from gatewrit.engine.daemon import Daemon
@@ -56,6 +56,8 @@ log = structlog.get_logger()
 
 #: What the socket that owns the table is called in systemd's store of descriptors.
 _TABLE = "gatewrit-table"
+#: Seconds that a daemon waits at its start for a command that is just changing the table.
+_PATIENCE = 5.0
 
 
 def rails(settings: Settings) -> Rails:
@@ -121,28 +123,31 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
         loop.add_signal_handler(number, stop.set)
     log.info("daemon.started", version=gatewrit.__version__, pid=os.getpid(), policies=str(settings.policies))
     kept = [each for each in map(endpoint.adopted, passed(os.environ, _TABLE)) if each is not None]
-    with claim(owner.of(settings)):
-        async with NftSocket(owning=settings.table_owner, held=_one(kept, owning=settings.table_owner)) as kernel:
-            if settings.table_owner:
-                notifier.keep(_TABLE, kernel.held.fileno())
-            else:
-                notifier.drop(_TABLE)
-            daemon = Daemon(
-                config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices, beside=beside.read
-            )
-            web = Web(daemon, settings, apart=apart)
+    # A suspension without a daemon, or a change that is just taken back, mustn't keep the daemon from starting.
+    async with (
+        claim_patiently(owner.of(settings), _PATIENCE),
+        NftSocket(owning=settings.table_owner, held=_one(kept, owning=settings.table_owner)) as kernel,
+    ):
+        if settings.table_owner:
+            notifier.keep(_TABLE, kernel.held.fileno())
+        else:
+            notifier.drop(_TABLE)
+        daemon = Daemon(
+            config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices, beside=beside.read
+        )
+        web = Web(daemon, settings, apart=apart)
 
-            def reload() -> None:
-                web.reload()
-                daemon.want_reload(ordered=True)
+        def reload() -> None:
+            web.reload()
+            daemon.want_reload(ordered=True)
 
-            loop.add_signal_handler(signal.SIGHUP, reload)
-            held = control.serve(
-                settings.runtime, _verbs(daemon, web), group=settings.control.group, owner=owner.of(settings)
-            )
-            async with held:
-                fine = await _live(daemon, web, stop, notifier)
-            await daemon.save()
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        held = control.serve(
+            settings.runtime, _verbs(daemon, web), group=settings.control.group, owner=owner.of(settings)
+        )
+        async with held:
+            fine = await _live(daemon, web, stop, notifier)
+        await daemon.save()
     log.info("daemon.stopped", table="stays in force")
     return fine
 

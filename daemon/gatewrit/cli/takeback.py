@@ -11,6 +11,7 @@ import click
 from gatewrit.api import client
 from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, unreadable, verb
+from gatewrit.cli.completion import Known
 from gatewrit.cli.service import have_done
 from gatewrit.engine import undo
 from gatewrit.engine.byhand import RefusedError, shown
@@ -37,7 +38,7 @@ def confirm(settings: Settings, *, as_json: bool) -> int:
 
 
 @verb("gatewrit rollback --list; gatewrit rollback 41")
-@click.argument("generation", required=False, type=click.IntRange(min=0))
+@click.argument("generation", required=False, type=Known("generations", click.IntRange(min=0)))
 @click.option("--list", "listing", is_flag=True, help="Only show which generations are kept.")
 @click.option("--unless-confirmed", type=click.IntRange(min=0), hidden=True)
 def rollback(

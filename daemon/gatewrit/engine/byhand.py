@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gatewrit.engine import durable
 from gatewrit.engine.status import Trouble
+from gatewrit.policy.faults import suggest
 from gatewrit.policy.instant import LAST, utc_text
 from gatewrit.policy.terms import State
 
@@ -137,7 +138,8 @@ def write_down(
     """Enter a request into the book; raises `RefusedError`. `known` are the policies with a good revision."""
     _check_reason(request)
     if request.verb != "forget" and request.policy is not None and request.policy not in known:
-        raise RefusedError("unknown_policy", f"no policy {request.policy} is known here; `gatewrit status` lists them")
+        listed = f"`gatewrit status` lists them{suggest(request.policy, known)}"
+        raise RefusedError("unknown_policy", f"no policy {request.policy} is known here; {listed}")
     match request.verb:
         case "suspend":
             return _suspend(book, request, known, now)

@@ -12,13 +12,13 @@ import pwd
 import socket
 import struct
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 log = structlog.get_logger()
 
@@ -28,7 +28,9 @@ _NAME = "\0gatewrit/table"
 _USER = "gatewrit"
 _UCRED = struct.Struct("=iII")
 _BACKLOG = 16
-#: Seconds that whoever holds the name has to answer, and between two tries to ask one that doesn't listen yet.
+#: What a daemon says to who asks whose the claim is.
+_LASTS = b"daemon"
+#: Seconds that whoever holds the name has to answer, and between two tries to ask or to get it.
 _PATIENCE, _PAUSE = 0.5, 0.05
 
 
@@ -48,12 +50,12 @@ class Holder(NamedTuple):
 
 
 @contextmanager
-def claim(owner: int | None) -> Iterator[None]:
+def claim(owner: int | None, *, lasting: bool = False) -> Iterator[None]:
     """Hold the right to write the table of this network namespace; raises `ClaimedError` if another gatewrit does.
 
     `owner` is the user whose the state is. Where somebody holds it who may not enforce, that is logged, and we go on
     without: the control socket's lock and the table's owner still tell two gatewrits apart. Needs a running event loop,
-    to see off those who ask whose it is.
+    to see off those who ask whose it is, and whether it is `lasting`: a daemon's.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as held:
         if not _take(held, owner):
@@ -62,11 +64,38 @@ def claim(owner: int | None) -> Iterator[None]:
         held.listen(_BACKLOG)
         held.setblocking(False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(held, _see_off, held)
+        loop.add_reader(held, _see_off, held, lasting)
         try:
             yield
         finally:
             loop.remove_reader(held)
+
+
+@asynccontextmanager
+async def claim_patiently(owner: int | None, seconds: float) -> AsyncIterator[None]:
+    """Claim for long, after waiting so many seconds for who holds it to do something once; raises `ClaimedError`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(claim(owner, lasting=True))
+                break
+            except ClaimedError:
+                if asyncio.get_running_loop().time() >= deadline or _lasts():
+                    raise
+                await asyncio.sleep(_PAUSE)
+        yield
+
+
+def _lasts() -> bool:
+    """Whether who holds the claim says that it lasts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
+        asking.settimeout(_PATIENCE)
+        try:
+            asking.connect(_NAME)
+            return asking.recv(len(_LASTS)) == _LASTS
+        except OSError:
+            return False
 
 
 def _take(held: socket.socket, owner: int | None) -> bool:
@@ -83,7 +112,8 @@ def _take(held: socket.socket, owner: int | None) -> bool:
             who = f" (pid {found.pid})" if found.pid else ""
             raise ClaimedError(
                 f"a gatewrit{who} is enforcing in this network namespace; stop it first: "
-                "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand"
+                "systemctl stop gatewrit, or end the `gatewrit run` that was started by hand; a command that is just "
+                "at it ends by itself"
             )
         # One that is just starting listens the next moment, and one that has just ended is gone.
         if found is not None or time.monotonic() > until:
@@ -94,10 +124,10 @@ def _take(held: socket.socket, owner: int | None) -> bool:
     return False
 
 
-def _see_off(held: socket.socket) -> None:
-    """Hang up on somebody who asked: the kernel has told them who holds the claim."""
-    with suppress(OSError):
-        held.accept()[0].close()
+def _see_off(held: socket.socket, lasting: bool) -> None:  # noqa: FBT001 - add_reader passes by place
+    """Hang up on somebody who asked: the kernel has told them who holds the claim, and this says whether it lasts."""
+    with suppress(OSError), held.accept()[0] as asking:
+        asking.send(_LASTS if lasting else b"")
 
 
 def holder(owner: int | None) -> Holder | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import structlog
 
@@ -83,6 +83,18 @@ _UNSIGNED = (
 )
 
 
+class _Awaited(NamedTuple):
+    """What was read and decided, and waits until the kernel is prepared for it.
+
+    `ordered` by somebody; `waiting` are those who wait for its outcome.
+    """
+
+    intake: Intake
+    faults: tuple[Fault, ...]
+    ordered: bool
+    waiting: list[asyncio.Future[Outcome]]
+
+
 class Daemon:
     """One gateway's enforcement. `run` is its life; `snapshot`, `alive` and `reload` are for everybody else."""
 
@@ -128,8 +140,7 @@ class Daemon:
         self._expecting: Expecting | None = None
         self._turned = clock.monotonic()
         self._next: int | None = None
-        #: What was read and decided, and waits until the kernel is prepared for it.
-        self._awaited: tuple[Intake, tuple[Fault, ...]] | None = None
+        self._awaited: _Awaited | None = None
         #: What the kernel last confirmed; something else counts while it refuses that.
         self._in_force: Intake | None = None
         #: When the files were last begun to be read, by the event loop's clock: what changed before that was seen.
@@ -308,7 +319,9 @@ class Daemon:
     async def _serve_reload(self) -> None:
         self._reload_wanted = False
         waiting, self._waiting = self._waiting, []
-        ordered, self._ordered = self._ordered, False
+        # What is read anew has in it what somebody ordered and is still being prepared.
+        ordered = self._ordered or (self._awaited is not None and self._awaited.ordered)
+        self._ordered = False
         expecting, self._expecting = self._expecting, None
         self._notifier.reloading()
         try:
@@ -320,25 +333,22 @@ class Daemon:
                     waiter.set_exception(refusal)
             return
         outcome = await self._reload(patient=True, ordered=ordered)
-        if outcome is None:
-            self._waiting = waiting + self._waiting
-        else:
+        if outcome is not None:
             await self._answer(waiting, await self._begun(outcome) if ordered else outcome)
+        elif self._awaited is not None:
+            self._awaited.waiting.extend(waiting)
 
     async def _finish(self) -> None:
         """Go on preparing the kernel for what a reload brought in bulk; then switch to it."""
         assert self._awaited is not None  # noqa: S101 - else it isn't called
-        intake, faults = self._awaited
+        intake, faults, ordered, waiting = self._awaited
         _, compiled = await asyncio.to_thread(self._rendered, intake, self._time.settled())
         with self._drift.mute():
             if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
                 return
         self._awaited = None
         outcome = await self._settle(intake, faults)
-        if self._waiting:
-            outcome = await self._begun(outcome)
-        waiting, self._waiting = self._waiting, []
-        await self._answer(waiting, outcome)
+        await self._answer(waiting, await self._begun(outcome) if ordered else outcome)
 
     async def _complete(self) -> None:
         """Add what spares packets look-ups, now that everything is enforced."""
@@ -397,17 +407,20 @@ class Daemon:
             return Outcome(False, self._enforcer.record.generation, 0, faults, _BLIND)
         await self._takeback.followed(now)
         await self._hand.settle(held, now)
-        awaited, self._awaited = self._awaited, None
+        overtaken, self._awaited = self._awaited, None
+        waiting = [] if overtaken is None else overtaken.waiting
         self._enforcer.forget_coming()
         # Not beside what counts but what is in force: bulk that the kernel refuses mustn't keep others out for ever.
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
-            return await self._settle(intake, faults)
-        if not self._is_in_force(small) and (awaited is None or not intake.same(awaited[0])):
+            outcome = await self._settle(intake, faults)
+            await self._answer(waiting, outcome)
+            return outcome
+        if not self._is_in_force(small) and (overtaken is None or not intake.same(overtaken.intake)):
             # Whatever is small doesn't wait behind it. It isn't new where files are read twice: seen to have changed
             # first, and then by order.
             await self._take_over(small, "reload")
-        self._awaited = intake, faults
+        self._awaited = _Awaited(intake, faults, ordered, waiting)
         return None
 
     def _is_in_force(self, intake: Intake) -> bool:
@@ -452,8 +465,7 @@ class Daemon:
         await asyncio.to_thread(self._shelf.keep_only, intake.kept.values(), intake.loaded.values())
         if self._enforcer.failure is None:
             number = self._enforcer.record.generation
-            await self._takeback.note(number, self._time.now(), intake.kept)
-            self._takeback.ordered = number if first else self._takeback.ordered
+            await self._takeback.note(number, self._time.now(), intake.kept, found=first)
         if not first:
             # What was lost is told until the files have been read again on purpose, or have changed.
             self._damage = []
@@ -518,7 +530,7 @@ class Daemon:
 
     async def _begun(self, outcome: Outcome) -> Outcome:
         """Say what waits to be confirmed, now that it is in force."""
-        await self._takeback.begun(outcome.generation, self._time.now())
+        await self._takeback.begun(outcome.generation, self._time.now(), changed=outcome.changed > 0)
         self._publish()
         return replace(outcome, sentence=outcome.sentence + self._takeback.told())
 
@@ -535,25 +547,27 @@ class Daemon:
             told = await self._takeback.confirm(asked, number, now)
             self._publish()
             return byhand.Done((), self._outcome(0, ()), told, False)
-        kept = await self._takeback.choose(asked, number, self._kept, now)
+        coming = self._awaited is not None
+        kept = await self._takeback.choose(asked, number, self._kept, now, coming=coming)
         if kept is None and self._display.standing.intake is not None:
             self._publish()
             return byhand.Done((), self._outcome(0, ()), "nothing was changed, so nothing is put back", False)
-        self._awaited = None
-        outcome = await self._settle(remembered(self._kept if kept is None else kept), ())
+        self._kept = self._kept if kept is None else kept
+        overtaken, self._awaited = self._awaited, None
+        outcome = await self._settle(remembered(self._kept), ())
+        if overtaken is not None:
+            told = f"taken back: {outcome.sentence}"
+            await self._answer(overtaken.waiting, replace(outcome, ok=False, sentence=told))
         return byhand.Done((), outcome, f"what counted before is put back; {outcome.sentence}", False)
 
     async def _expire(self) -> None:
-        """Take back what nobody confirmed; whoever still waits for it is told."""
+        """Take back what nobody confirmed."""
         self._agenda.drop("undo")
         try:
-            outcome = (await self._take_back(None)).outcome
+            await self._take_back(None)
         except byhand.RefusedError as refusal:
             await self._takeback.give_up(str(refusal), self._time.now())
             self._publish()
-            return
-        waiting, self._waiting = self._waiting, []
-        await self._answer(waiting, replace(outcome, ok=False, sentence=f"taken back: {outcome.sentence}"))
 
     # -- by hand -------------------------------------------------------------------------------------------------
 
@@ -588,7 +602,7 @@ class Daemon:
             small = without_bulk(intake, self._in_force) if self._enforcer.failure is not None else None
             changed = await self._take_over(small or intake, "by hand")
             if small is not None:
-                self._awaited = intake, tuple(finding.fault for finding in intake.findings)
+                self._awaited = _Awaited(intake, tuple(finding.fault for finding in intake.findings), False, [])
             self._publish()
             outcome = self._outcome(changed, ())
         if forget:

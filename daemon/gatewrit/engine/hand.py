@@ -15,6 +15,7 @@ from gatewrit.engine.byhand import Book, RefusedError
 from gatewrit.engine.holds import Rules
 from gatewrit.engine.intake import take_in
 from gatewrit.engine.status import Trouble
+from gatewrit.policy.faults import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -132,7 +133,8 @@ def check_gone(name: str, reading: Reading, kept: Mapping[str, Kept], counted: C
     if name in intake.gone or (name in counted and name not in intake.kept and name not in intake.rejected):
         return
     if name not in intake.kept and name not in intake.rejected:
-        raise RefusedError("unknown_policy", f"nothing is known here of a policy {name}")
+        near = suggest(name, {*intake.kept, *counted})
+        raise RefusedError("unknown_policy", f"nothing is known here of a policy {name}{near}")
     raise RefusedError(
         "file_there",
         f"the file of {name} is still there, and would bring it back; to lift the order, raise `revision` and write "

@@ -109,11 +109,14 @@ class TakeBack:
                 "so it might not be taken back; free or remount that directory, or leave --confirm-within out",
             )
 
-    async def begun(self, number: int, now: int) -> None:
-        """Have the time run from now on, for only now the change is in force, in generation `number`."""
+    async def begun(self, number: int, now: int, *, changed: bool) -> None:
+        """Have the time run from now on if something has `changed`: only now it is in force, in generation `number`.
+
+        What reloads again and again without any change mustn't put it off for ever.
+        """
         if self._undo.unconfirmed is None:
             self.ordered = number
-        else:
+        elif changed:
             await self._keep(self._undo.begun(now), now)
             self._agenda.plan("undo", self._undo.unconfirmed.within)
 
@@ -132,11 +135,12 @@ class TakeBack:
     # -- going back ----------------------------------------------------------------------------------------------
 
     async def choose(
-        self, asked: Taking | None, number: int, kept: Mapping[str, Kept], now: int
+        self, asked: Taking | None, number: int, kept: Mapping[str, Kept], now: int, *, coming: bool
     ) -> dict[str, Kept] | None:
-        """Give the policies to go back to from generation `number`, where `kept` counts, and write that down.
+        """Give the policies to go back to from generation `number`, where `kept` counts; they are kept from now on.
 
-        None is asked when nobody confirmed a change; None is given if that would change nothing. Raises `RefusedError`.
+        None is asked when nobody confirmed a change; None is given if that would change nothing, neither what counts
+        nor what is `coming`. Raises `RefusedError`.
         """
         waits = self._undo.unconfirmed
         who: Taking | Unconfirmed
@@ -156,11 +160,13 @@ class TakeBack:
             found = put_back(self._generations.read(to, self._store, kept), kept, now)
         except UnknownGenerationError as error:
             raise RefusedError("unknown_generation", str(error)) from None
-        if found.keys() == kept.keys() and all(found[name] is each for name, each in kept.items()):
+        if not coming and found.keys() == kept.keys() and all(found[name] is each for name, each in kept.items()):
             # Nothing is there to be taken back.
             await self._keep(self._undo.confirmed(), now)
             return None
         expired = who is waits
+        # First what counts now: who dies in between finds a change that waits, or one that is taken back.
+        await self._scribe.write("last good policies", lambda: self._store.save(found, kept))
         await self._keep(Undo(None, RolledBack(to, now, who.by, who.uid, expired)), now)
         said = {"generation": to, "by": {"uid": who.uid, "name": who.by}, "unconfirmed": expired}
         self._chronicle.note("rolled_back", None, said)
@@ -179,9 +185,11 @@ class TakeBack:
 
     # -- generations ---------------------------------------------------------------------------------------------
 
-    async def note(self, number: int, now: int, kept: Mapping[str, Kept]) -> None:
-        """Note what counts in a generation."""
+    async def note(self, number: int, now: int, kept: Mapping[str, Kept], *, found: bool = False) -> None:
+        """Note what counts in a generation; what was `found` at a start, or put back, is no part of a later trial."""
         back = self._undo.rolled_back
+        if found or back is not None:
+            self.ordered = number
         origin = None if back is None else self._generations.covering(back.generation)
         restores = None if origin is None else origin.number
 

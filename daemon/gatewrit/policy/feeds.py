@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gatewrit.policy.faults import Code
-    from gatewrit.policy.terms import Fault
+    from gatewrit.policy.terms import Family, Fault
 
 #: What no entry for a service on the Internet takes in: the IANA special-purpose registries (RFC 6890 and those that
 #: updated them), as far as it isn't globally reachable, multicast, and class E.
@@ -54,6 +54,8 @@ BOGONS: tuple[tuple[Span, str], ...] = tuple(
 )
 _HIGHEST = (1 << 128) - 1
 _HEAD = re.compile("[.:]")
+#: An address as a number: IPv6 has at most 39 digits.
+_NUMBER = re.compile("[0-9]{1,39}")
 #: All of IPv6 that anybody was given (RFC 4291, IANA's registry of IPv6 global unicast addresses).
 _GLOBAL = parse_span("2000::/3")
 
@@ -70,8 +72,8 @@ class Entry(NamedTuple):
 class Columns:
     """Which columns of a CSV file mean what, by name or, from 1, by number.
 
-    Either `prefix` (any entry), or `first` and `last` (addresses, or the numbers that they are). `note` is kept with
-    the entry. Only rows that have in each column of `where` what it says are read.
+    Either `prefix` (any entry), or `first` and `last` (addresses, or the numbers that they are: IPv6 from 2**32 on).
+    `note` is kept with the entry. Only rows that have in each column of `where` what it says are read.
     """
 
     prefix: str | None = None
@@ -125,7 +127,7 @@ class Reader:
 
     def cidr(self, text: str) -> Iterator[Entry]:
         """Read one entry a line; what a comment behind it says is kept: FireHOL, Team Cymru, the old DROP."""
-        for number, line in enumerate(_lines(text), 1):
+        for number, line in enumerate(lines_of(text), 1):
             cut = min((at for mark in "#;" if (at := line.find(mark)) >= 0), default=len(line))
             entry = line[:cut].strip()
             if entry:
@@ -136,7 +138,7 @@ class Reader:
         """Read a JSON object a line, the last one saying how many there were: Spamhaus DROP and DROPv6."""
         said: int | None = None
         found = last = 0
-        for number, line in enumerate(_lines(text), 1):
+        for number, line in enumerate(lines_of(text), 1):
             if not line.strip():
                 continue
             last = number
@@ -159,10 +161,10 @@ class Reader:
             message = f"the metadata say {said} records, and {found} are here: the feed isn't whole; fetch it again"
             self._wrong(last, "bad_record", message)
 
-    def table(self, text: str, asns: frozenset[int]) -> Iterator[Entry]:
+    def table(self, lines: Sequence[str], asns: frozenset[int]) -> Iterator[Entry]:
         """Read what some autonomous systems announce in a BGP table: `prefix<TAB>asn` a line, `;` comments (pyasn)."""
         wanted = {str(asn) for asn in asns}
-        for number, line in enumerate(_lines(text), 1):
+        for number, line in enumerate(lines, 1):
             prefix, tab, asn = line.partition("\t")
             if line[:1] == ";" or not line.strip():
                 continue
@@ -171,12 +173,12 @@ class Reader:
             elif asn in wanted:
                 yield from self._entry(prefix, number, f"AS{asn}")
 
-    def inside(self, text: str, asns: frozenset[int], blocks: Sequence[Span]) -> Iterator[Entry]:
+    def inside(self, lines: Sequence[str], asns: frozenset[int], blocks: Sequence[Span]) -> Iterator[Entry]:
         """Give what others announce in a BGP table inside of disjoint blocks: somebody else may well be there."""
         wanted = {str(asn) for asn in asns}
         ordered = sorted(blocks)
         heads = {head for block in ordered for head in _heads(block)}
-        for number, line in enumerate(_lines(text), 1):
+        for number, line in enumerate(lines, 1):
             prefix, tab, asn = line.partition("\t")
             if not tab or asn in wanted or _HEAD.split(prefix, maxsplit=1)[0] not in heads:
                 continue
@@ -219,9 +221,15 @@ class Reader:
             yield from self._entry(row[head[columns.prefix]].strip(), number, note)
             return
         first, last = (row[head[each]].strip() for each in (columns.first, columns.last) if each is not None)
-        if first.isdecimal() and last.isdecimal() and max(int(first), int(last)) < 1 << 32:
-            first, last = (span_text(Span(4, int(each), int(each))) for each in (first, last))
+        if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(last):
+            family: Family = 4 if int(last) < 1 << 32 else 6
+            first, last = (_address(family, int(each)) or each for each in (first, last))
         yield from self._entry(f"{first}-{last}", number, note)
+
+
+def _address(family: Family, number: int) -> str | None:
+    """Write the address that a number is; None if there is none."""
+    return span_text(Span(family, number, number)) if number < 1 << (32 if family == 4 else 128) else None
 
 
 def _heads(block: Span) -> Iterator[str]:
@@ -230,14 +238,14 @@ def _heads(block: Span) -> Iterator[str]:
     return (format(head, form) for head in range(block.first >> shift, (block.last >> shift) + 1))
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
     """Give the lines as every editor counts them."""
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Give the rows of comma-separated values with their lines, comments (#) and empty lines left out."""
-    lines = _lines(text)
+    lines = lines_of(text)
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     numbers = [number for number, _ in kept]
     reader = csv.reader(io.StringIO("\n".join(line for _, line in kept)), strict=True)

@@ -167,10 +167,25 @@ def _policies(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "policies", f"the policies have no fault: {len(policies)}")
+    yield from _open(settings.policies)
     yield from _signatures(settings)
     yield from readable(
         [settings.policies, *(Path(each) for each in reading.loaded), settings.tokens], _daemon(settings)
     )
+
+
+def _open(folder: Path) -> Iterator[Finding]:
+    """Look for policies, services and lists that anybody may write; raises `OSError`."""
+    services = folder / "services"
+    paths = [services, *folder.iterdir(), *(services.iterdir() if services.is_dir() else ())]
+    found = sorted({str(each) for each in paths if each.exists() and each.stat().st_mode & stat.S_IWOTH})
+    if found:
+        yield Finding(
+            "error",
+            "writable_by_others",
+            f"others can write to {few(found)}: they can change what is blocked",
+            f"chmod -R o-w {folder}, and see what was written there",
+        )
 
 
 def _daemon(settings: Settings) -> tuple[int, frozenset[int]]:
