@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -202,6 +203,21 @@ def test_a_certificate_that_ends_soon(gateway: Gateway) -> None:
     assert "cert.pem" in found["certificate_expires"]["message"]
     assert "gatewrit reload" in found["certificate_expires"]["action"]
     assert "certificate" not in found
+
+
+def test_a_key_that_only_root_may_read(gateway: Gateway) -> None:
+    """Root examines the host; the daemon is somebody else, whose the state is."""
+    cert, key = issued(ends_in=100)
+    (gateway.root / "cert.pem").write_bytes(cert)
+    (gateway.root / "key.pem").write_bytes(key)
+    (gateway.root / "key.pem").chmod(0o600)
+    gateway.set(tls={"cert": "cert.pem", "key": "key.pem"})
+    gateway.state.mkdir()
+    os.chown(gateway.state, 65534, 65534)
+    ended, found = examined(gateway)
+    assert (ended, severity(found, "unreadable_to_daemon")) == (1, "error")
+    assert "key.pem" in found["unreadable_to_daemon"]["message"]
+    assert "cert.pem" not in found["unreadable_to_daemon"]["message"]
 
 
 def issued(*, ends_in: int) -> tuple[bytes, bytes]:

@@ -170,9 +170,8 @@ def _policies(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("ok", "policies", f"the policies have no fault: {len(policies)}")
     yield from _signatures(settings)
-    yield from readable(
-        [settings.policies, *(Path(each) for each in reading.loaded), settings.tokens], _daemon(settings)
-    )
+    secrets = [settings.tokens] if settings.tls is None else [settings.tokens, settings.tls.cert, settings.tls.key]
+    yield from readable([settings.policies, *(Path(each) for each in reading.loaded), *secrets], _daemon(settings))
 
 
 def _daemon(settings: Settings) -> tuple[int, frozenset[int]]:
