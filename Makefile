@@ -93,7 +93,7 @@ bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset 
 bench-drift: $(READY) nftables ## how fast somebody else's change of our table is undone; ROUNDS=3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.repairs $(if $(ROUNDS),--rounds $(ROUNDS))
 .PHONY: man
-man: $(READY) groff ## man pages and completion for bash, zsh and fish, below DIR=dist/share; to be copied to /usr/share
+man: $(READY) groff ## man pages and completion for bash, zsh and fish, below DIR=dist/share; to be copied to /usr/local/share
 	@$(BIN)/python -m gatewrit.cli.manual $(or $(DIR),dist/share)
 	@for page in $(or $(DIR),dist/share)/man/man*/gatewrit*; do groff -man -Tutf8 -ww -z "$$page" || exit 1; done
 

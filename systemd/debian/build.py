@@ -10,6 +10,7 @@ import argparse
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def lay_venv(stage: Path, python: str, wheels: Path | None) -> None:
         shutil.rmtree(tests, ignore_errors=True)
     binaries = stage / HOME / "bin"
     binaries.mkdir()
-    (binaries / "python").symlink_to(f"/usr/bin/python{python}")
+    (binaries / "python").symlink_to(f"../../../bin/python{python}")
     (stage / HOME / "pyvenv.cfg").write_text(
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
     )
@@ -98,17 +99,20 @@ def lay_files(stage: Path, version: str) -> None:
     (stage / "usr/bin").mkdir()
     (stage / "usr/bin/gatewrit").symlink_to("../lib/gatewrit/bin/gatewrit")
     documents = stage / "usr/share/doc/gatewrit"
-    for name in ("README.md", "SECURITY.md"):
+    for name in ("README.md", "SECURITY.md", "DESIGN.md", "CHANGELOG.md", "bench/README.md"):
         put(documents / name, (ROOT / name).read_text())
-    for each in (ROOT / "docs/schema").iterdir():
-        put(documents / each.name, each.read_text())
-    for each in (ROOT / "docs").glob("*.md"):
-        put(documents / "docs" / each.name, each.read_text())
+    shutil.copytree(ROOT / "docs", documents / "docs")
     for name, text in manual.pages().items():
+        # Where Debian's zsh looks: not in the folder that zsh itself names for it.
+        name = name.replace("zsh/site-functions", "zsh/vendor-completions")  # noqa: PLW2901
         # Man pages are compressed, says Debian's policy (12.1); what shells read isn't.
         lay = squeeze if name.startswith("man/") else put
         lay(stage / "usr/share" / (f"{name}.gz" if lay is squeeze else name), text)
     shutil.copytree(ROOT / "policies", documents / "examples/policies")
+    (documents / "policies").symlink_to("examples/policies")
+    for each in (documents / "examples/policies").rglob("*.yaml"):
+        # Editors find the schema from wherever the example is copied to.
+        put(each, re.sub(r"(\$schema=)[./]*docs/", rf"\1/{documents.relative_to(stage)}/docs/", each.read_text()))
     shutil.copytree(ROOT / "systemd/examples", documents / "examples/systemd")
     put(documents / "copyright", (HERE / "copyright").read_text())
     put(stage / "usr/share/lintian/overrides/gatewrit", (HERE / "lintian-overrides").read_text())

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import re
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pyroute2 import IPRoute
 
 from gatewrit.kernel import trial
@@ -186,6 +192,46 @@ def test_what_lies_on_the_disk(gateway: Gateway, code: str, damage: Callable[[Ga
     damage(gateway)
     ended, found = examined(gateway)
     assert (ended, severity(found, code)) == (1, "error"), [each["message"] for each in found.values()]
+
+
+def test_a_certificate_that_ends_soon(gateway: Gateway) -> None:
+    cert, key = issued(ends_in=20)
+    (gateway.root / "cert.pem").write_bytes(cert)
+    (gateway.root / "key.pem").write_bytes(key)
+    gateway.set(tls={"cert": "cert.pem", "key": "key.pem"})
+    ended, found = examined(gateway)
+    assert (ended, severity(found, "certificate_expires")) == (0, "warning")
+    assert "will refuse it then" in found["certificate_expires"]["message"]
+    assert "cert.pem" in found["certificate_expires"]["message"]
+    assert "gatewrit reload" in found["certificate_expires"]["action"]
+    assert "certificate" not in found
+
+
+def test_a_key_that_only_root_may_read(gateway: Gateway) -> None:
+    """Root examines the host; the daemon is somebody else, whose the state is."""
+    cert, key = issued(ends_in=100)
+    (gateway.root / "cert.pem").write_bytes(cert)
+    (gateway.root / "key.pem").write_bytes(key)
+    (gateway.root / "key.pem").chmod(0o600)
+    gateway.set(tls={"cert": "cert.pem", "key": "key.pem"})
+    gateway.state.mkdir()
+    os.chown(gateway.state, 65534, 65534)
+    ended, found = examined(gateway)
+    assert (ended, severity(found, "unreadable_to_daemon")) == (1, "error")
+    assert "key.pem" in found["unreadable_to_daemon"]["message"]
+    assert "cert.pem" not in found["unreadable_to_daemon"]["message"]
+
+
+def issued(*, ends_in: int) -> tuple[bytes, bytes]:
+    """Issue a certificate of half a year that ends in some days; give it and its key, PEM."""
+    private = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
+    end = datetime.now(UTC) + timedelta(days=ends_in)
+    made = x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(end - timedelta(days=180)).not_valid_after(end)
+    return made.sign(private, None).public_bytes(Encoding.PEM), private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIDhNUjIf2Vyq+NJMPs3LMJ4qPzY6GmhqfpYNpkGuB3v alice"

@@ -86,6 +86,20 @@ def test_init_writes_what_every_verb_takes_and_overwrites_nothing(bare: Gateway)
     assert (again.returncode, bare.config.read_text()) == (2, before)
 
 
+def test_init_takes_the_place_of_settings_that_set_nothing(bare: Gateway) -> None:
+    """As the Debian package lays them down: everything behind a #."""
+    shipped = "# gatewrit's settings.\n\n# hooks: [forward]\n"
+    bare.config.write_text(f"{shipped}priority: -10\n")
+    refused = bare.cli("init", "--protect", "192.0.2.0/24=management")
+    assert (refused.returncode, "stays as it is" in refused.stderr) == (2, True)
+    bare.config.write_text(shipped)
+    told = bare.cli("init", "--protect", "192.0.2.0/24=management")
+    assert told.returncode == 0, told.stderr
+    assert [each.why for each in load_settings(bare.config, {}).protected] == ["management"]
+    assert bare.config.with_name(f"{bare.config.name}.before-init").read_text() == shipped
+    assert bare.cli("init", "--yes").returncode == 2
+
+
 def test_init_never_follows_a_link_or_leaves_a_draft(bare: Gateway) -> None:
     bare.config.symlink_to(bare.root / "elsewhere")
     assert bare.cli("init", "--yes").returncode == 2

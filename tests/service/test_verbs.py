@@ -278,6 +278,23 @@ def test_whatever_has_become_of_the_state_it_is_told_and_enforcement_goes_on(gat
     assert gateway.listing() == ""
 
 
+def test_a_draft_is_planned_from_where_it_isnt_read(gateway: Gateway) -> None:
+    gateway.order("alpha", PREFIX, "tcp/3101")
+    assert gateway.cli("apply").returncode == 0
+    draft = gateway.root / "draft"
+    shutil.copytree(gateway.policies, draft)
+    assert gateway.cli("plan", str(draft)).returncode == 0
+    (draft / "alpha.yaml").rename(draft / "bravo.yaml")
+    text = (draft / "bravo.yaml").read_text()
+    (draft / "bravo.yaml").write_text(text.replace("policy: alpha", "policy: bravo").replace("reject", "drop"))
+    planned = json.loads(gateway.cli("plan", str(draft), "--json").stdout)
+    # What is in force and has no file there stays, as wherever a file is gone.
+    assert [(each["id"], each["change"]) for each in planned["policies"]] == [("bravo", "start")]
+    assert gateway.cli("plan").returncode == 0
+    for wrong in (gateway.root / "no-such", draft / "bravo.yaml"):
+        assert gateway.cli("plan", str(wrong)).returncode == 64
+
+
 def test_remove_works_with_a_state_that_cannot_be_written(gateway: Gateway) -> None:
     gateway.order("alpha", PREFIX, "tcp/3101")
     gateway.cli("apply")

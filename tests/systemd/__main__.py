@@ -9,7 +9,7 @@ import sys
 from systemd import package, units
 from systemd.report import Report
 
-PARTS = {"bookworm": units.bookworm, "trixie": units.trixie, "package": package.package}
+PARTS = {"bookworm": units.bookworm, "trixie": units.trixie, "package": package.on_12, "package-13": package.on_13}
 NEEDS = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",

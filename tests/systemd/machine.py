@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 #: Seconds for a boot, an end, and whatever else is waited for: such machines share processors with others.
 PATIENCE = 120.0
@@ -43,14 +44,14 @@ class Machine:
         )
         if nspawn.poll() is not None:
             raise MachineError("systemd-nspawn ended at once")
-        self._leader = children.read_text().split()[0]
+        leader = children.read_text().split()[0]
+        self._enter = ["nsenter", "--target", leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
         until(lambda: self.ask("systemctl", "is-system-running") in {"running", "degraded"}, "the machine comes up")
 
     def run(self, *words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program inside, as root, and give what came of it."""
-        enter = ["nsenter", "--target", self._leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
         return subprocess.run(
-            [*enter, *words],
+            [*self._enter, *words],
             input=stdin,
             capture_output=True,
             text=True,
@@ -65,6 +66,30 @@ class Machine:
         if ended.returncode:
             raise MachineError(f"{' '.join(map(str, words))}: exit {ended.returncode}\n{ended.stdout}{ended.stderr}")
         return ended.stdout
+
+    def typed(self, line: str, answers: Sequence[tuple[str, str]] = ()) -> tuple[int, str]:
+        """Run a line as it is typed on a terminal, in root's home; give its exit code and what was to be read.
+
+        `answers` are what is asked, in its order, and what is typed then. Raises MachineError if it doesn't end.
+        """
+        words = [*self._enter, "script", "--quiet", "--return", "--command", f"cd; {line}", "/dev/null"]
+        seen, read, waiting, deadline = "", 0, list(answers), time.monotonic() + 2 * PATIENCE
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_INSIDE
+        ) as process:
+            keyboard, screen = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+            while True:
+                if not select.select([screen], [], [], max(0, deadline - time.monotonic()))[0]:
+                    process.kill()
+                    raise MachineError(f"{line} doesn't end; it says\n{seen}")
+                if not (piece := os.read(screen.fileno(), 1 << 16)):
+                    break
+                seen += piece.decode(errors="replace")
+                if waiting and (at := seen.find(waiting[0][0], read)) >= 0:
+                    read = at + len(waiting[0][0])
+                    keyboard.write(f"{waiting.pop(0)[1]}\n".encode())
+                    keyboard.flush()
+            return process.wait(), seen
 
     def ask(self, *words: str) -> str:
         """Run a program inside; give what it printed, without the line's end, whatever its exit code."""

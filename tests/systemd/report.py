@@ -22,14 +22,19 @@ class Report:
         """Begin a part."""
         print(f"\n{title}", flush=True)
 
-    def row(self, what: str, seen: object, expected: object = True) -> None:  # noqa: FBT002 - most are yes or no
-        """Hold what was seen to what is expected."""
+    def row(self, what: str, seen: object, expected: object = True) -> bool:  # noqa: FBT002 - most are yes or no
+        """Hold what was seen to what is expected, and say whether it is."""
         if seen == expected:
             self.held += 1
             print(f"  ok      {what}{'' if isinstance(expected, bool) else f': {seen}'}", flush=True)
         else:
             self.failed.append(what)
             print(f"  FAILED  {what}: expected {expected!r}, seen {seen!r}", flush=True)
+        return seen == expected
+
+    def seen(self, what: str, value: object) -> None:
+        """Tell what was seen and is held to nothing."""
+        print(f"  seen    {what}: {value}", flush=True)
 
     @contextmanager
     def goes_on(self, what: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def changeable(suite: str) -> Iterator[Path]:
             subprocess.run(["umount", merged], check=True)
 
 
+@functools.cache
 def wheels(python: str) -> Path:
     """Give a folder with the wheels that a gateway needs for a version of Python (3.11), and a fresh one of ours."""
     folder = CACHE / f"wheels-{python}"

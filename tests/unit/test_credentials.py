@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gatewrit.api import certificate, codec, tokens
 from gatewrit.api.tokens import Role
 from gatewrit.cli import credentials
 from gatewrit.cli.credentials import LackingError
+from gatewrit.cli.examine import files
 from gatewrit.settings import Settings, Tls
 
 TLS = Path(__file__).parent.parent / "support" / "tls"
@@ -31,17 +33,46 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def test_what_is_good_is_passed_on_and_the_end_is_told_two_weeks_before(settings: Settings, tmp_path: Path) -> None:
+def test_what_is_good_is_passed_on_and_the_end_is_told_a_month_before(settings: Settings, tmp_path: Path) -> None:
     credentials.refuse_open(settings)
     found = credentials.read(settings)
     assert codec.unpack(found.material.cert) == (TLS / "cert.pem").read_bytes()
     assert codec.unpack(found.material.tokens) == (tmp_path / "tokens").read_bytes()
     end = certificate.load((TLS / "cert.pem").read_bytes(), (TLS / "key.pem").read_bytes()).not_after
-    assert found.troubles(end - 14 * DAY - 1) == ()
-    for now, word in ((end - 14 * DAY, "expires at"), (end - 1, "expires at"), (end, "expired at")):
+    assert found.troubles(end - 30 * DAY - 1) == ()
+    for now, word in ((end - 30 * DAY, "expires at"), (end - 1, "expires at"), (end, "expired at")):
         (only,) = found.troubles(now)
         assert (only.code, only.severity, only.place) == ("certificate_expires", "warning", str(tmp_path / "cert"))
         assert word in only.message
+        assert "orders are enforced all the same" in only.message
+
+
+def test_one_for_a_short_time_is_complained_about_in_its_last_third(settings: Settings) -> None:
+    end = 1_800_000_000
+    found = replace(credentials.read(settings), not_before=end - 45 * DAY, not_after=end)
+    assert found.troubles(end - 15 * DAY - 1) == ()
+    assert [each.code for each in found.troubles(end - 15 * DAY)] == ["certificate_expires"]
+
+
+def test_the_doctor_says_of_a_good_one_how_long_it_is(settings: Settings) -> None:
+    assert [(each.severity, each.code) for each in files.examine_credentials(settings)] == [("ok", "certificate")]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("expired", "has expired, it is from 2020-01-01 00:00 to 2021-01-01 00:00 UTC"),
+        ("early", "isn't valid yet, it is from 2090-01-01 00:00 to 2100-01-01 00:00 UTC; is the clock right"),
+    ],
+)
+def test_one_that_isnt_valid_now_is_told_with_its_dates(
+    settings: Settings, tmp_path: Path, name: str, message: str
+) -> None:
+    shutil.copy(TLS / f"{name}.pem", tmp_path / "cert")
+    (only,) = credentials.read(settings).troubles(1_800_000_000)
+    assert only.code == "certificate_unusable"
+    assert message in only.message
+    assert "nothing is answered beyond loopback, and orders are enforced all the same" in only.message
 
 
 def test_without_a_file_of_tokens_there_is_none_and_a_faulty_one_lets_nobody_in(

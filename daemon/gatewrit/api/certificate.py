@@ -22,16 +22,17 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a server needs, and the instant (epoch seconds) at which the certificate expires."""
+    """What a server needs, and from when until when (epoch seconds) the certificate is valid."""
 
     context: ssl.SSLContext
+    not_before: int
     not_after: int
 
 
 def load(cert: bytes, key: bytes) -> Certificate:
     """Make a server's context, and see that clients will take it; raises CertificateError, also if it has expired."""
     context = make_context(cert, key)
-    return Certificate(context, _not_after(context, _leaf(cert)))
+    return Certificate(context, *_valid(context, _leaf(cert)))
 
 
 def make_context(cert: bytes, key: bytes) -> ssl.SSLContext:
@@ -77,10 +78,10 @@ def _no_password() -> NoReturn:
     raise CertificateError("the key is encrypted, and there is nobody to ask for its password: store it without")
 
 
-def _not_after(context: ssl.SSLContext, leaf: str) -> int:
-    """Return when the certificate expires, as a client sees it: by a handshake of the context with itself.
+def _valid(context: ssl.SSLContext, leaf: str) -> tuple[int, int]:
+    """Return from when until when the certificate is valid, as a client sees it: by a handshake with itself.
 
-    Nothing else of Python's tells the dates of a certificate, and whatever a client would refuse shows here.
+    Whatever a client would refuse shows here.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -98,12 +99,20 @@ def _not_after(context: ssl.SSLContext, leaf: str) -> int:
         found = asking.getpeercert()
         if not found:
             raise CertificateError("the certificate can't be used: a handshake with it doesn't end")
-        return int(ssl.cert_time_to_seconds(str(found["notAfter"])))
+        begins, ends = (ssl.cert_time_to_seconds(str(found[each])) for each in ("notBefore", "notAfter"))
+        return int(begins), int(ends)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code == _EXPIRED:
-            raise CertificateError("the certificate has expired; have it renewed") from None
+            raise CertificateError(f"the certificate has expired, {_dates(leaf)}") from None
         if error.verify_code == _NOT_YET:
-            raise CertificateError("the certificate isn't valid yet; is the clock right?") from None
+            raise CertificateError(f"the certificate isn't valid yet, {_dates(leaf)}; is the clock right?") from None
         raise CertificateError(f"clients will refuse the certificate: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise CertificateError(f"the certificate can't be used ({error.reason})") from None
+
+
+def _dates(leaf: str) -> str:
+    from cryptography import x509  # noqa: PLC0415 - what serves needs it only where something is wrong
+
+    found = x509.load_pem_x509_certificate(leaf.encode())
+    return f"it is from {found.not_valid_before_utc:%Y-%m-%d %H:%M} to {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"

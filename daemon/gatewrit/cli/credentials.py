@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from gatewrit.settings import Settings
 
-#: How long before its end a certificate is complained about, in seconds: time to have one issued.
-_WARN_BEFORE = 14 * 86400
+#: How long before its end a certificate is complained about, in seconds: time to have one issued. If it is for less
+#: than three months, and so renewed by a program: in the last third of its time.
+_WARN_BEFORE = 30 * 86400
 _LARGEST = 1 << 20
 
 
@@ -35,22 +36,26 @@ class LackingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What is good of the files, what is wrong with them, and when the certificate expires (epoch seconds)."""
+    """What is good of the files, what is wrong with them, and the certificate's time (epoch seconds)."""
 
     material: Material
     wrong: tuple[Trouble, ...] = ()
+    not_before: int = 0
     not_after: int | None = None
     place: str | None = None
 
     def troubles(self, now: int) -> tuple[Trouble, ...]:
         """Give what a person should know about them now."""
-        if self.not_after is None or now < self.not_after - _WARN_BEFORE:
+        if self.not_after is None:
+            return self.wrong
+        if now < self.not_after - min(_WARN_BEFORE, (self.not_after - self.not_before) // 3):
             return self.wrong
         when = instant(self.not_after)
+        meaning = "no page, status or metrics for them; orders are enforced all the same"
         if now < self.not_after:
-            text = f"the certificate for HTTP expires at {when}; clients from elsewhere will refuse it then"
+            text = f"the certificate for HTTP expires at {when}; clients from elsewhere will refuse it then: {meaning}"
         else:
-            text = f"the certificate for HTTP expired at {when}; clients from elsewhere refuse it"
+            text = f"the certificate for HTTP expired at {when}; clients from elsewhere refuse it: {meaning}"
         return (*self.wrong, Trouble("certificate_expires", "warning", text, place=self.place))
 
 
@@ -99,16 +104,17 @@ def _read_tokens(path: Path, before: Credentials | None) -> Credentials:
 def _with_certificate(cert: Path, key: Path, found: Credentials, before: Credentials | None) -> Credentials:
     try:
         pem, secret = _read(cert), _read(key)
-        not_after = certificate.load(pem, secret).not_after
+        loaded = certificate.load(pem, secret)
     except CertificateError as error:
         kept = before if before is not None and before.material.cert is not None else None
         effect = "the one that was good stays" if kept else "nothing is answered beyond loopback"
-        trouble = Trouble("certificate_unusable", "warning", f"{error}; {effect}", place=str(cert))
+        text = f"{error}; {effect}, and orders are enforced all the same"
+        trouble = Trouble("certificate_unusable", "warning", text, place=str(cert))
         material = found.material if kept is None else replace(kept.material, tokens=found.material.tokens)
-        end = None if kept is None else kept.not_after
-        return Credentials(material, (*found.wrong, trouble), end, str(cert))
+        begin, end = (0, None) if kept is None else (kept.not_before, kept.not_after)
+        return Credentials(material, (*found.wrong, trouble), begin, end, str(cert))
     material = replace(found.material, cert=pack(pem), key=pack(secret))
-    return Credentials(material, found.wrong, not_after, str(cert))
+    return Credentials(material, found.wrong, loaded.not_before, loaded.not_after, str(cert))
 
 
 def _read(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from gatewrit.cli.scaffold import Draft, policy_text, service_text
 from gatewrit.engine import durable
 from gatewrit.engine.around import read_resolvers
 from gatewrit.kernel.host import Host, Rtnetlink
+from gatewrit.policy.files import RefusedFile, read_one
 from gatewrit.policy.ranges import EntryError, parse_span
 from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
 
@@ -34,6 +35,7 @@ _VITAL = (
     ("management", "Management of this gateway and of the network (your own way in)"),
 )
 _SHOWN = 6
+_LARGEST = 1 << 20
 
 _Protected = tuple[tuple[str, str], ...]
 
@@ -56,11 +58,11 @@ def _protect(_context: click.Context, _parameter: click.Parameter, values: Seque
 def init(config: Path | None, protect: _Protected, gateway: str | None, *, yes: bool, as_json: bool) -> int:
     """Write a settings file with every key, and an example of an order that isn't read from where it lies.
 
-    On a terminal it asks what no order may ever cut off. Nothing that exists is overwritten. With a --config elsewhere,
-    policies and state are beside that file.
+    On a terminal it asks what no order may ever cut off. Nothing that exists is overwritten; a settings file that sets
+    nothing, as the package brings it, is put aside. With a --config elsewhere, policies and state are beside that file.
     """
     path = config or DEFAULT_FILE
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not _sets_nothing(path):
         raise Quit(f"{path} is there already, and stays as it is; edit it, or move it away first", REFUSED)
     ask = not yes and not protect
     if ask and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -77,6 +79,15 @@ def init(config: Path | None, protect: _Protected, gateway: str | None, *, yes: 
     else:
         _tell(path, settings, example, protect)
     return FINE
+
+
+def _sets_nothing(path: Path) -> bool:
+    """Whether a settings file has comments only."""
+    try:
+        lines = read_one(path, _LARGEST).splitlines()
+    except RefusedFile:
+        return False
+    return not path.is_symlink() and all(not line.strip() or line.startswith(b"#") for line in lines)
 
 
 def _entry(text: str) -> str:
@@ -157,6 +168,10 @@ def _example(folder: Path) -> dict[Path, str]:
     }
 
 
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before-init")
+
+
 def _check(text: str) -> None:
     """Read the settings as every verb will, before anything is written."""
     with tempfile.TemporaryDirectory() as folder:
@@ -174,6 +189,8 @@ def _write(path: Path, texts: Mapping[Path, str]) -> Settings:
     try:
         for folder in dict.fromkeys(each.parent for each in (*texts, path)):
             durable.make_folder(folder)
+        if os.path.lexists(path):
+            path.rename(_aside(path))
         for each, text in reversed(list(texts.items())):
             if each == path or not os.path.lexists(each):
                 durable.create(each, text.encode())
@@ -193,4 +210,5 @@ def _tell(path: Path, settings: Settings, example: Path, protect: _Protected) ->
     click.echo(f"{settings.policies}: policies go here, services in its folder services/; nothing is blocked yet")
     click.echo(f"{example}: an order as it may look; it is not read there")
     option = "" if path.absolute() == DEFAULT_FILE else f" --config {path}"
+    click.echo("a daemon that runs already reads the settings when it starts: systemctl restart gatewrit")
     click.echo(f"next: gatewrit doctor{option}; gatewrit new policy NAME{option} …")

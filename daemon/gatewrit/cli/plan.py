@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -66,14 +67,19 @@ class _Plan:
 
 
 @verb("gatewrit plan --verbose")
+@click.argument(
+    "path", required=False, type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
+)
 @click.option("--verbose", is_flag=True, help="All policies, and the transaction in nft's words, every element.")
 @click.option("--live", "ask_live", is_flag=True, help="How many live connections would be cut; never which.")
-def plan(settings: Settings, *, verbose: bool, ask_live: bool, as_json: bool) -> int:
-    """Show what would change in the kernel if the policies were applied now.
+def plan(settings: Settings, path: Path | None, *, verbose: bool, ask_live: bool, as_json: bool) -> int:
+    """Show what would change in the kernel if the policies were applied now, or those at PATH in their stead.
 
     By policy: what is added and lifted, when it starts or ends, what must continue nearby, and how much of the guard
     rails it uses up. Exits with 2 if anything would change or is held. Faulty policies count as they last were good.
     """
+    if path is not None:
+        settings = settings.model_copy(update={"policies": path})
     with waiting.working("working out what would change"):
         found = _find(settings, ask_live=ask_live)
     if as_json:

@@ -37,7 +37,7 @@ SAVE_EVERY = 60.0
 
 _UNTOLD = (
     "the unit doesn't let the kernel be asked (ProtectClock=), and systemd-timesyncd doesn't vouch for it; where "
-    "another program keeps it, install the drop-in other-time-daemon.conf"
+    "another program keeps it, install the drop-in other-time-daemon.conf (README has its place)"
 )
 
 

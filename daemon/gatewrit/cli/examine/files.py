@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatewrit.api.documents import instant
 from gatewrit.cli import credentials
 from gatewrit.cli.examine.finding import Finding, guarded, problem, unseen
 from gatewrit.cli.seal import sealed
@@ -46,7 +48,7 @@ def examine(subject: Subject) -> Iterator[Finding]:
     yield from guarded("the policies", _policies(settings))
     yield from guarded("the state", _state(settings.state))
     yield from guarded("the journal", _journal(path_in(settings.state)))
-    yield from guarded("certificate and tokens", _credentials(settings))
+    yield from guarded("certificate and tokens", examine_credentials(settings))
 
 
 def _protected(settings: Settings) -> Iterator[Finding]:
@@ -169,9 +171,8 @@ def _policies(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "policies", f"the policies have no fault: {len(policies)}")
     yield from _open(settings.policies)
     yield from _signatures(settings)
-    yield from readable(
-        [settings.policies, *(Path(each) for each in reading.loaded), settings.tokens], _daemon(settings)
-    )
+    secrets = [settings.tokens] if settings.tls is None else [settings.tokens, settings.tls.cert, settings.tls.key]
+    yield from readable([settings.policies, *(Path(each) for each in reading.loaded), *secrets], _daemon(settings))
 
 
 def _open(folder: Path) -> Iterator[Finding]:
@@ -306,10 +307,15 @@ def _journal(path: Path) -> Iterator[Finding]:
         yield Finding("ok", "journal", message)
 
 
-def _credentials(settings: Settings) -> Iterator[Finding]:
+def examine_credentials(settings: Settings) -> Iterator[Finding]:
+    """Examine what lets clients in over HTTP; raises `OSError`."""
     try:
         credentials.refuse_open(settings)
     except credentials.LackingError as error:
         message = f"the daemon refuses to start: {error}. Nothing is enforced anew after a stop"
         yield Finding("error", "http_open", message, "Do that, or listen on 127.0.0.1 only")
-    yield from map(problem, credentials.read(settings).wrong)
+    found = credentials.read(settings)
+    troubles = found.troubles(int(time.time()))
+    yield from map(problem, troubles)
+    if found.not_after is not None and all(each.place != found.place for each in troubles):
+        yield Finding("ok", "certificate", f"the certificate for HTTP is good until {instant(found.not_after)}")
