@@ -151,7 +151,8 @@ async def describe(face: Face, request: web.Request) -> web.Response:
     """Answer with what can be asked, and what is answered."""
     del face
     query.parameters(request)
-    return answer(request, rendered(openapi.description() + b"\n"))
+    # Made at the first request, which takes longer than others should wait.
+    return answer(request, rendered(await asyncio.to_thread(openapi.description) + b"\n"))
 
 
 async def follow(face: Face, request: web.Request) -> web.StreamResponse:
