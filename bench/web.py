@@ -31,12 +31,12 @@ from unit.api_samples import IN_SYNC, SHUTDOWN, Source
 if TYPE_CHECKING:
     from gatewrit.engine.snapshot import PolicyView
 
-CONNECTIONS, REQUESTS, STREAMS, EVENTS, SNAPSHOTS = 8, 8000, 200, 50, 50
+CONNECTIONS, REQUESTS, STREAMS, EVENTS = 8, 8000, 200, 50
 _LIFTED = Limits(rate_here=1e9, burst_here=1e9, requests=1_000_000_000)
 
 
 def serve(descriptor: int, policies: int) -> None:
-    """Be the server; SIGUSR1 makes something happen, SIGUSR2 a new snapshot."""
+    """Be the server; SIGUSR1 makes something happen."""
     views = tuple(replace(_order(), id=f"p{number:05}") for number in range(policies))
     source = Source(replace(IN_SYNC, policies=views))
     shown.warm()
@@ -47,6 +47,7 @@ def serve(descriptor: int, policies: int) -> None:
         source.told()
 
     def change() -> None:
+        """Have a new snapshot, at SIGUSR2."""
         source.held = replace(source.held)
 
     async def run() -> None:
@@ -161,6 +162,10 @@ async def first_views(server: Server, path: str) -> None:
         times.append((time.perf_counter() - began) * 1000)
     writer.close()
     print(f"{path}: first {times[0]:.0f} ms, next {times[1]:.1f} ms, {size / 1000:,.0f} kB")
+
+
+#: Snapshots of which each is asked about once.
+SNAPSHOTS = 50
 
 
 async def anew(server: Server, path: str) -> None:

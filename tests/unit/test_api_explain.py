@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gatewrit.api.bucket import Bucket
+from gatewrit.api.documents import stated
+from unit.api_samples import DEGRADED, NOW, Source
 from unit.test_api_http import asking, refused
 
 if TYPE_CHECKING:
     from logging import LogRecord
+
+    from gatewrit.engine.answer import Answer, Question
 
 
 async def test_an_answer() -> None:
@@ -53,6 +59,27 @@ async def test_an_answer() -> None:
 async def test_a_bad_parameter_is_named(query: str, parameter: str) -> None:
     async with asking() as session, session.get(f"/v1/explain?{query}") as response:
         assert (await refused(response, 400, "bad_parameter"))["parameter"] == parameter
+
+
+async def test_who_asks_again_is_told_if_only_the_clock_went_on() -> None:
+    source = Source(DEGRADED)
+    truly, seconds = source.explain, count()
+
+    async def explain(question: Question) -> Answer:
+        found = await truly(question)
+        return found if question.at else replace(found, at=NOW + next(seconds))
+
+    source.explain = explain  # type: ignore[method-assign]
+    later = f"/v1/explain?address=192.0.2.1&at={stated(NOW + 60)}"
+    async with asking(source) as session:
+        for path, weak in (("/v1/explain?address=192.0.2.1&port=3101", True), (later, False)):
+            async with session.get(path) as response:
+                etag = response.headers["ETag"]
+            assert etag.startswith("W/") is weak
+            async with session.get(path, headers={"If-None-Match": etag}) as response:
+                assert response.status == 304
+            async with session.get(path.replace("192.0.2.1", "192.0.2.9"), headers={"If-None-Match": etag}) as response:
+                assert response.status == 200
 
 
 async def test_what_is_not_kept() -> None:

@@ -111,11 +111,15 @@ async def _work(function: Callable[[], T], *, large: bool) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer as it goes out, with its entity tag (RFC 9110, section 8.8.3) and the cursor of what follows."""
+    """An answer as it goes out, with its entity tag (RFC 9110, section 8.8.3) and the cursor of what follows.
+
+    A `weak` tag doesn't count what is new for each request, such as what time it is.
+    """
 
     body: bytes
     etag: str
     following: str | None = None
+    weak: bool = False
 
 
 def rendered(body: bytes, following: str | None = None) -> Rendered:
@@ -134,7 +138,7 @@ def conditional(request: web.Request, etag: ETag) -> web.Response | None:
 
 def answer(request: web.Request, made: Rendered, media_type: str = JSON) -> web.Response:
     """Return a document as the answer, or that it hasn't changed."""
-    etag = ETag(made.etag)
+    etag = ETag(made.etag, is_weak=made.weak)
     response = conditional(request, etag)
     if response is None:
         charset = None if media_type == JSON else "utf-8"

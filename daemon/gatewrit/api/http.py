@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from gatewrit.api import documents, listen, metrics, openapi, pages, policies, q
 from gatewrit.api.access import Access, Keys, connection_of, veiled
 from gatewrit.api.answer import answer_document
 from gatewrit.api.door import Door, entrance, url
-from gatewrit.api.face import Face, answer, conditional, rendered
+from gatewrit.api.face import Face, Rendered, answer, conditional, rendered
 from gatewrit.api.paths import JSON, OPENMETRICS, TEXT
 from gatewrit.api.question import QuestionError, read_question
 from gatewrit.api.stream import Streams
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from gatewrit.api.source import SnapshotSource
+    from gatewrit.engine.answer import Answer
     from gatewrit.engine.snapshot import Snapshot
 
 
@@ -133,15 +135,24 @@ async def explain(face: Face, request: web.Request) -> web.Response:
         found = await face.source.explain(question)
     except NotKeptError as error:
         raise wire.RequestError(404, "not_kept", f"Not kept: {error}.") from None
-    document = await asyncio.to_thread(lambda: documents.encode(answer_document(found)))
-    return answer(request, rendered(document + b"\n"))
+    return answer(request, await asyncio.to_thread(_explained, found))
+
+
+def _explained(found: Answer) -> Rendered:
+    document = answer_document(found)
+    made = rendered(documents.encode(document) + b"\n")
+    if found.question.at is not None:
+        return made
+    timeless = rendered(documents.encode({**document, "at": None}))
+    return replace(made, etag=timeless.etag, weak=True)
 
 
 async def describe(face: Face, request: web.Request) -> web.Response:
     """Answer with what can be asked, and what is answered."""
     del face
     query.parameters(request)
-    return answer(request, rendered(openapi.description() + b"\n"))
+    # Made at the first request, which takes longer than others should wait.
+    return answer(request, rendered(await asyncio.to_thread(openapi.description) + b"\n"))
 
 
 async def follow(face: Face, request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-import gatewrit
+from gatewrit import __version__  # at once: later we may see no file
 from gatewrit.api import shapes
 from gatewrit.api.access import NEEDS
 from gatewrit.api.paths import CSV, JSON, PARAMETERS, PATHS, SSE, Path
@@ -60,7 +60,7 @@ def document() -> dict[str, Any]:
     made, definitions = TypeAdapter.json_schemas(adapters, ref_template=template)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "gatewrit", "version": gatewrit.__version__, "description": _ABOUT},
+        "info": {"title": "gatewrit", "version": __version__, "description": _ABOUT},
         "paths": {
             name: {"get": _operation(name, path, made.get((name, "serialization")), made["", "serialization"])}
             for name, path in PATHS.items()
