@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 15
 #: The page, and a file that is shown as it is: less than that no browser has to do.
-PAGE, PLAIN = "/", "/page.css"
+PAGE, PLAIN = "/", "/live.js"
 _PAINTED = """() => new Promise((done) => new PerformanceObserver((list) => {
   if (list.getEntriesByName("first-contentful-paint").length)
     done(["first-paint", "first-contentful-paint"].map((name) => performance.getEntriesByName(name)[0].startTime));

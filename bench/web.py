@@ -116,6 +116,12 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: 
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{given}\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert head.startswith("HTTP/1.1 304" if etag else "HTTP/1.1 200"), head
+    if "\r\nTransfer-Encoding: chunked\r\n" in head:
+        length = 0
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            length += len(await reader.readexactly(size + 2)) - 2
+        await reader.readexactly(2)
+        return length
     length = next((int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:")), 0)
     await reader.readexactly(length)
     return length

@@ -80,7 +80,7 @@ PATHS = {
     "/v1/explain?address=192.0.2.9": Role.STATUS,
     "/livez": None,
     "/readyz": None,
-    "/page.css": None,
+    "/live.js": None,
     "/icon/good.svg": None,
 }
 

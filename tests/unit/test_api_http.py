@@ -169,7 +169,7 @@ async def test_a_bad_parameter_is_named(query: str, parameter: str) -> None:
         assert (await refused(response, 400, "bad_parameter"))["parameter"] == parameter
 
 
-@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/v1/status", "/v1/policies/bes-shutdown", "/page.css"])
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/v1/status", "/v1/policies/bes-shutdown", "/live.js"])
 async def test_an_unknown_parameter_is_refused_everywhere(path: str) -> None:
     async with asking() as session, session.get(f"{path}?verbose=1") as response:
         assert (await refused(response, 400, "bad_parameter"))["parameter"] == "verbose"
@@ -195,7 +195,7 @@ async def test_everything_is_read_only(method: str, path: str) -> None:
         assert response.headers["Allow"] == "GET, HEAD"
 
 
-PATHS = ["/", "/page.css", "/icon/good.svg", "/livez", "/readyz", "/metrics", "/v1/status", "/v1/policies"]
+PATHS = ["/", "/live.js", "/icon/good.svg", "/livez", "/readyz", "/metrics", "/v1/status", "/v1/policies"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -221,7 +221,7 @@ async def test_every_answer_is_guarded_and_says_nothing_of_what_runs(path: str) 
         assert response.headers["Referrer-Policy"] == "no-referrer"
         assert response.headers["Server"] == "gatewrit"
         assert "Access-Control-Allow-Origin" not in response.headers
-        if not path.startswith(("/page", "/icon")):
+        if not path.startswith(("/live", "/icon")):
             assert response.headers["Cache-Control"] == "no-store"
 
 

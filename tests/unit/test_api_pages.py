@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -29,6 +31,14 @@ async def text_of(source: Source, path: str, status: int = 200) -> str:
         assert response.status == status
         assert response.content_type == "text/html"
         return await response.text()
+
+
+@pytest.mark.parametrize("path", ["/", "/orders/bes-shutdown", "/lookup?q=x"])
+async def test_the_style_in_a_page_is_the_one_that_is_allowed(path: str) -> None:
+    async with asking() as session, session.get(path) as response:
+        style = (await response.text()).partition("<style>")[2].partition("</style>")[0]
+        digest = b64encode(sha256(style.encode()).digest()).decode()
+        assert f"; style-src 'sha256-{digest}'; " in response.headers["Content-Security-Policy"]
 
 
 async def test_the_orders_that_are_asked_for() -> None:

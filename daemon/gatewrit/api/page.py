@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.api import listing as listings
-from gatewrit.api import timeline, words
+from gatewrit.api import shown, timeline, words
 from gatewrit.api.answer import sentence, subject_of
 from gatewrit.api.documents import status_document
 from gatewrit.api.listing import Listing
@@ -160,6 +160,7 @@ def _frame(snapshot: Snapshot, now: int) -> dict[str, Any]:
     status = status_document(snapshot, now)
     busy = snapshot.progress is not None or status["enforcement"] == "starting"
     return {
+        "style": shown.style(),
         "gateway": snapshot.gateway,
         "version": snapshot.version,
         "now": moment(now),

@@ -93,7 +93,7 @@ async def show_lookup(face: Face, request: web.Request) -> web.Response:
 
 
 async def show_static(face: Face, request: web.Request) -> web.Response:
-    """Answer with style or script; a browser keeps it, and asks whether it has changed."""
+    """Answer with a script; a browser keeps it, and asks whether it has changed."""
     del face
     query.parameters(request)
     name = request.path.rpartition("/")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 #: What a page brings along, and of which type each is. Nothing else of the package can be asked for.
 STATIC: Mapping[str, str] = {
-    "page.css": "text/css",
     "live.js": "text/javascript",
     "morph.js": "text/javascript",
     "times.js": "text/javascript",
@@ -100,10 +100,25 @@ def warm() -> None:
 
 
 @cache
+def style() -> str:
+    """Return the style sheet. It stands in each page: the first view waits for no second answer."""
+    return _static("page.css").decode()
+
+
+def style_source() -> str:
+    """Return what allows that style and no other in a Content-Security-Policy (CSP Level 3, hash-source)."""
+    return f"'sha256-{b64encode(hashlib.sha256(style().encode()).digest()).decode()}'"
+
+
+@cache
 def static(name: str) -> tuple[bytes, str]:
     """Return a file that pages bring along, and what identifies this version of it."""
-    body = resources.files("gatewrit.api").joinpath("static", name).read_bytes()
+    body = _static(name)
     return body, hashlib.sha256(body).hexdigest()[:16]
+
+
+def _static(name: str) -> bytes:
+    return resources.files("gatewrit.api").joinpath("static", name).read_bytes()
 
 
 def icon(tone: str) -> bytes | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import hdrs, web
 
+from gatewrit.api import shown
 from gatewrit.api.door import close_at_once
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ _AHEAD = 65536
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self'; connect-src 'self'; style-src {shown.style_source()}; img-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
