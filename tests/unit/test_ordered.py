@@ -164,6 +164,31 @@ async def test_what_is_still_being_prepared_when_the_time_is_over_never_comes(be
         assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
 
 
+async def test_a_trial_that_never_began_does_not_come_with_the_next_start(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        daemon = bench.daemon
+        assert daemon is not None
+        bulk(bench, 6000)
+        commit, died = bench.kernel.commit, asyncio.Event()
+
+        async def never(transaction: Transaction, generation: int | None = None) -> None:
+            died.set()
+            await asyncio.Event().wait()
+
+        bench.kernel.commit = never  # type: ignore[method-assign]
+        trial = asyncio.create_task(daemon.reload(Expecting(5, "tester", 0)))
+        await asyncio.wait_for(died.wait(), 10)
+    trial.cancel()
+    bench.kernel.commit = commit  # type: ignore[method-assign]
+    await bench.clock.pass_(10)
+    async with bench.running(reload=False):
+        daemon = bench.daemon
+        assert daemon is not None
+        await bench.until(lambda: bench.clock.waiting)
+        assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
+
+
 @pytest.mark.parametrize(
     ("request_", "ok"),
     [(Taking("rollback", "tester", generation=1), False), (Request("forget", "gone", "tester", 0, "withdrawn"), True)],

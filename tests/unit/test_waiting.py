@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatewrit.api.client import LostError
-from gatewrit.cli import waiting
+from gatewrit.cli import service, waiting
+from gatewrit.engine.byhand import Request
+from gatewrit.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Terminal(io.StringIO):
@@ -124,3 +127,21 @@ def test_an_error_inside_ends_the_line_and_goes_on(monkeypatch: pytest.MonkeyPat
     with pytest.raises(LostError), waiting.working("proving"):
         raise LostError("nobody there")
     assert active_count() == before
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_who_orders_by_hand_is_told_what_to_do_where_the_daemon_hangs(
+    monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    async def call(_runtime: Path, _verb: str, **_given: object) -> dict[str, Any]:
+        # It answers at last, once that has been said; or at once.
+        while slow and "KILL" not in said.getvalue():  # noqa: ASYNC110 - what is written has no event
+            await asyncio.sleep(0)
+        return {"ok": True}
+
+    said = Terminal(person=False)
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(service.client, "call", call)
+    monkeypatch.setattr(service, "_LONG", 0.01 if slow else 30.0)
+    assert asyncio.run(service.have_done(Settings(), Request("suspend", "alpha"))) == {"ok": True}
+    assert ("systemctl kill -s KILL gatewrit" in said.getvalue()) is slow

@@ -13,6 +13,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 import structlog
 
 import gatewrit
@@ -43,7 +44,7 @@ from gatewrit.signing.keys import read_key
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
     from gatewrit.api.control import Caller
     from gatewrit.engine.byhand import Request
@@ -58,6 +59,12 @@ log = structlog.get_logger()
 _TABLE = "gatewrit-table"
 #: Seconds that a daemon waits at its start for a command that is just changing the table.
 _PATIENCE = 5.0
+#: Seconds after which somebody who orders something by hand is told that the daemon may hang.
+_LONG = 10.0
+_UNANSWERED = (
+    "gatewrit: the daemon hasn't answered yet: it may be busy, or hang; still waiting. If this can't wait: Ctrl-C, "
+    "then systemctl kill -s KILL gatewrit; systemctl stop gatewrit, and the same command again, which works without a daemon"
+)
 
 
 def rails(settings: Settings) -> Rails:
@@ -106,11 +113,23 @@ async def without_daemon(settings: Settings) -> AsyncIterator[Daemon]:
 async def have_done(settings: Settings, asked: Request | Taking, **arguments: Any) -> dict[str, Any]:
     """Have the running daemon do what somebody orders by hand, by these arguments, or do it once without one."""
     try:
-        return await client.call(settings.runtime, asked.verb, **arguments)
+        return await _answered(client.call(settings.runtime, asked.verb, **arguments))
     except client.NoDaemonError:
         pass
     async with without_daemon(settings) as daemon:
         return desk.done_json(await daemon.once_by_hand(asked))
+
+
+async def _answered(asking: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Wait for the daemon's answer, and say what can be done meanwhile if it lets somebody in a hurry wait."""
+    task = asyncio.ensure_future(asking)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=_LONG)
+        if not done:
+            click.echo(_UNANSWERED, err=True)
+        return await task
+    finally:
+        task.cancel()
 
 
 async def serve(settings: Settings, *, apart: bool) -> bool:

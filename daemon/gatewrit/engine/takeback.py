@@ -114,11 +114,12 @@ class TakeBack:
 
         What reloads again and again without any change mustn't put it off for ever.
         """
-        if self._undo.unconfirmed is None:
+        waits = self._undo.unconfirmed
+        if waits is None:
             self.ordered = number
-        elif changed:
+        elif changed or not waits.begun:
             await self._keep(self._undo.begun(now), now)
-            self._agenda.plan("undo", self._undo.unconfirmed.within)
+            self._agenda.plan("undo", waits.within)
 
     async def confirm(self, asked: Taking, number: int, now: int) -> str:
         """Have what counts in generation `number` stay; raises `RefusedError` if no change waits."""
@@ -160,11 +161,13 @@ class TakeBack:
             found = put_back(self._generations.read(to, self._store, kept), kept, now)
         except UnknownGenerationError as error:
             raise RefusedError("unknown_generation", str(error)) from None
+        expired = who is waits
+        # What never began, for the daemon died first, must not come with the next start.
+        coming |= waits is not None and expired and not waits.begun
         if not coming and found.keys() == kept.keys() and all(found[name] is each for name, each in kept.items()):
             # Nothing is there to be taken back.
             await self._keep(self._undo.confirmed(), now)
             return None
-        expired = who is waits
         # First what counts now: who dies in between finds a change that waits, or one that is taken back.
         await self._scribe.write("last good policies", lambda: self._store.save(found, kept))
         await self._keep(Undo(None, RolledBack(to, now, who.by, who.uid, expired)), now)

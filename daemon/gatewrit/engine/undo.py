@@ -29,7 +29,8 @@ LONGEST = 86400
 class Unconfirmed:
     """A change that is taken back after `within` seconds unless it is confirmed: `base` counts then.
 
-    That is over at `deadline` at the latest (epoch seconds, rounded up). `token` tells it from other changes.
+    That is over at `deadline` at the latest (epoch seconds, rounded up). `token` tells it from other changes. It has
+    `begun` once what was asked for has been in force.
     """
 
     base: int
@@ -38,6 +39,7 @@ class Unconfirmed:
     by: str
     uid: int
     token: str
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ class Undo:
     def begun(self, now: int) -> Undo:
         """Have the time run from now on, for only now the change is in force."""
         waits = self.unconfirmed
-        return self if waits is None else replace(self, unconfirmed=replace(waits, deadline=now + waits.within + 1))
+        if waits is None:
+            return self
+        return replace(self, unconfirmed=replace(waits, deadline=now + waits.within + 1, begun=True))
 
     def confirmed(self) -> Undo:
         """Give what stands once nothing waits any more."""
@@ -132,7 +136,8 @@ def save(state: Path, undo: Undo) -> None:
 def _unconfirmed(value: Mapping[str, Any]) -> Unconfirmed:
     base, deadline = durable.whole(value["base"]), durable.whole(value["deadline"], LAST)
     within, uid = durable.whole(value["within"], LONGEST), durable.whole(value["uid"])
-    return Unconfirmed(base, deadline, within, str(value["by"]), uid, str(value["token"]))
+    begun = value.get("begun") is True
+    return Unconfirmed(base, deadline, within, str(value["by"]), uid, str(value["token"]), begun)
 
 
 def _rolled_back(value: Mapping[str, Any]) -> RolledBack:
