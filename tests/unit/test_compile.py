@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatewrit.compile import segments
 from gatewrit.compile.cells import label
 from gatewrit.compile.dispatch import PortRange, dispatch, union
 from gatewrit.compile.ladder import Rung, ladder
@@ -104,6 +105,17 @@ def test_segments_say_exactly_who_covers_each_address(family: Family, data: st.D
     for (_, end, group), (start, _, following) in pairwise(rows):
         assert end < start
         assert end + 1 < start or group != following  # each is as long as it can be
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 40))
+def test_groups_have_the_order_of_their_first_segments(groups: list[int], soon: int) -> None:
+    group, at = np.array(groups, np.int64), np.arange(len(groups), dtype=np.uint32) * 2
+    owners = tuple((each,) for each in range(6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "_SOON", soon)
+        found = segments.in_order(segments.Segments(4, at, at, group, owners))
+    assert found.owners == tuple((each,) for each in dict.fromkeys(groups))
+    assert [found.owners[each][0] for each in found.group.tolist()] == groups
 
 
 @given(ranges(4, least=1), ranges(4, least=1))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewrit.engine.shelf import Shelf
+from gatewrit.engine.shelf import Later, Shelf
 from gatewrit.engine.store import Kept, Store
 from gatewrit.policy import compiled, files, lists
 from gatewrit.policy.lists import WORTH_KEEPING, read_list
@@ -118,6 +118,18 @@ def test_a_good_list_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in kept.parent.iterdir()] == [DIGEST]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+
+
+def test_nobody_waits_until_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Later(Shelf(tmp_path))
+    first = read_list(BIG, "f", shelf)
+    assert not list(tmp_path.rglob("*"))
+    shelf.settle()
+    assert not shelf.waiting
+    with no_parsing(monkeypatch):
+        assert same(read_list(BIG, "f", shelf), first)
+    shelf.keep_only([], [])
+    assert not list((tmp_path / "lists").iterdir())
 
 
 def test_what_is_faulty_or_small_is_not_kept(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Owners = tuple[tuple[int, ...], ...]
     Labels = NDArray[np.int64]
 
+#: So many segments are looked at first for where each group appears.
+_SOON = 1 << 16
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segments:
@@ -90,9 +93,13 @@ def sweep(family: Family, first: Addresses, last: Addresses, owner: Indices) -> 
 def in_order(segments: Segments) -> Segments:
     """Give groups the order of their first segments, so that the random weights leave no trace; unused ones go."""
     count = len(segments)
-    appears = np.full(len(segments.owners), count, np.int64)
-    # The last one that is written stays: so the first one is written last.
-    appears[segments.group[::-1]] = np.arange(count - 1, -1, -1)
+    # Few groups all appear soon.
+    for part in (segments.group[:_SOON], segments.group):
+        appears = np.full(len(segments.owners), count, np.int64)
+        # The last one that is written stays: so the first one is written last.
+        appears[part[::-1]] = np.arange(len(part) - 1, -1, -1)
+        if bool((appears < count).all()):
+            break
     order = np.argsort(appears, kind="stable")[: int((appears < count).sum())]
     if np.array_equal(order, np.arange(len(segments.owners))):
         return segments

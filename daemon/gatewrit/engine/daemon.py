@@ -35,7 +35,7 @@ from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import remembered, take_in, without_bulk
 from gatewrit.engine.recall import Recall
 from gatewrit.engine.scribe import Scribe
-from gatewrit.engine.shelf import Shelf
+from gatewrit.engine.shelf import Later, Shelf
 from gatewrit.engine.snapshot import Outcome, RulesetView, observed
 from gatewrit.engine.store import Store
 from gatewrit.engine.takeback import Expecting, TakeBack, Taking
@@ -113,7 +113,7 @@ class Daemon:
         self._kernel = kernel
         self._clock = clock
         self._notifier = notifier
-        self._shelf = Shelf(config.state)
+        self._shelf = Later(Shelf(config.state))
         self._store = Store(config.state, self._shelf)
         self._kept: Mapping[str, Kept] = {}
         self._reading: Reading | None = None
@@ -261,6 +261,7 @@ class Daemon:
         await asyncio.to_thread(self._remember)
         await self._expect(expecting)
         outcome = await self._begun(await self._reload())
+        await asyncio.to_thread(self._shelf.settle)
         await self._tally.save()
         await self._time.save()
         await self.chronicle.close()
@@ -700,8 +701,10 @@ class Daemon:
         self._display.publish(troubles, self._config.hooks, self._gate.accepted)
 
     async def _idle(self) -> None:
-        """Read what is only shown, or wait."""
-        if self._agenda.is_due("count"):
+        """Write what only saves time, read what is only shown, or wait."""
+        if self._shelf.waiting:
+            await asyncio.to_thread(self._shelf.settle)
+        elif self._agenda.is_due("count"):
             await self._count()
         elif self._agenda.is_due("beside"):
             if await self._beside.look():

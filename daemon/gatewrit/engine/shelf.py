@@ -30,6 +30,31 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Later:
+    """A shelf on which things are put when there is time for it: nobody who waits for a reload waits for that."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self.waiting: dict[str, Sequence[bytes | memoryview]] = {}
+
+    def get(self, digest: str, most: int) -> bytes | None:
+        """Give what lies on the shelf."""
+        return self._shelf.get(digest, most)
+
+    def put(self, digest: str, parts: Sequence[bytes | memoryview]) -> None:
+        """Have the parts kept, one behind the other, by `settle`."""
+        self.waiting[digest] = parts
+
+    def settle(self) -> None:
+        """Put what waits onto the shelf."""
+        while self.waiting:
+            self._shelf.put(*self.waiting.popitem())
+
+    def keep_only(self, kept: Iterable[Kept], loaded: Iterable[Loaded]) -> None:
+        """Remove from the shelf what nobody needs."""
+        self._shelf.keep_only(kept, loaded)
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """The state directory's part for compiled lists: a `gatewrit.policy.lists.Shelf`. Calls block on the disk."""

@@ -145,10 +145,9 @@ def _tidy(raw: Octets, ends: Numbers) -> tuple[Octets, Flags]:
 
 def _four(text: Octets, fit: Flags) -> Entries:
     digit = text - np.uint8(48)
-    is_digit = digit < 10
-    at = np.flatnonzero(~is_digit)
+    at = np.flatnonzero(digit > 9)
     kind = text[at]
-    value = _decimals(digit, is_digit)[at - 1]
+    value = _decimals(digit, at)
     ends = np.flatnonzero(kind == _NEWLINE)
     tokens = np.diff(ends)
 
@@ -182,18 +181,18 @@ def _four(text: Octets, fit: Flags) -> Entries:
     return _in_order(found)
 
 
-def _decimals(digit: Octets, is_digit: Flags) -> NDArray[np.uint16]:
-    """Give for each byte the number that ends there: one to three digits without a leading zero, else 0xFFFF."""
-    one = np.where(is_digit, digit, 0).astype(np.uint16)
-    value = one.copy()
-    value[1:] += one[:-1] * np.uint16(10)
-    two, three = is_digit.copy(), is_digit.copy()
-    two[0] = three[:2] = False
-    two[1:] &= is_digit[:-1]
-    three[2:] &= two[1:-1]
-    value[2:] += one[:-2] * two[1:-1] * np.uint16(100)
-    wrong = ~is_digit | (two & (value < 10)) | (three & (value < 100))
-    wrong[3:] |= three[2:-1] & is_digit[3:]
+def _decimals(digit: Octets, at: Numbers) -> NDArray[np.uint16]:
+    """Give the number before each separator: one to three digits without a leading zero, else 0xFFFF."""
+    # As octets, for they are gone through five times; whatever is longer than three is as good as four.
+    length = np.zeros(len(at), np.uint8)
+    np.minimum(at[1:] - at[:-1], 5, out=length[1:], casting="unsafe")
+    length[1:] -= 1
+    two, three = length > 1, length > 2
+    # Where a token is shorter something else stands there, which is then nothing; the first may reach round to the end.
+    value = digit[at - 1].astype(np.uint16)
+    value += digit[at - 2] * np.uint16(10) * two
+    value += digit[at - 3] * np.uint16(100) * three
+    wrong = (length < 1) | (length > 3) | (two & (value < 10)) | (three & (value < 100))
     # No value is all ones; masked assignment would take several times as long.
     return value | -wrong.astype(np.uint16)
 
