@@ -283,7 +283,7 @@ def settings_schema() -> str:
 def _read_file(file: Path, *, required: bool) -> tuple[Node, list[Fault]]:
     nothing = Mapping(Place(str(file), 1, 1), {}, {})
     try:
-        root, faults = read_yaml(read_one(file, MAX_BYTES), str(file))
+        root, faults = read_yaml(read_one(file, MAX_BYTES, trusted=True), str(file))
     except RefusedFile as refused:
         if refused.code == "not_found" and not required:
             return nothing, []

@@ -391,3 +391,24 @@ async def test_an_expectation_that_nobody_can_spell_is_no_mistake_of_ours(path: 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "not_http"
     assert not logged
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"Content-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n",
+    ],
+)
+async def test_a_body_that_isnt_what_it_says_is_no_mistake_of_ours(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logged:
+        async with serving(Source(IN_SYNC)) as base:
+            answer = await raw(base, b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n" + body)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] in {"body", "not_http"}
+    assert not logged
+    assert not [each for each in caplog.records if each.levelname in {"ERROR", "WARNING"}]

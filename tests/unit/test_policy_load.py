@@ -363,6 +363,31 @@ def test_pipes_sockets_devices_and_folders_are_refused_and_hold_nothing_up(tmp_p
     assert refused == ["folder.yaml", "pipe.yaml", "one.yaml", "two.yaml", "socket.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "told"),
+    [
+        (".", 0o1777, "policies"),
+        ("services", 0o777, "services"),
+        ("order-a.yaml", 0o646, "order-a.yaml"),
+        ("services/list.txt", 0o666, "one.yaml"),
+    ],
+)
+def test_what_every_user_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mode: int, told: str
+) -> None:
+    root = write(tmp_path / "policies", GOOD)
+    before = load.read_directory(root)
+    (root / name).chmod(mode)
+    assert (told, "writable_by_others") in codes(load.read_directory(root, before))
+    # A group of people may share it, and on a file system that is mounted read-only nobody can write it.
+    (root / name).chmod(mode & ~0o002 | 0o020)
+    assert codes(load.read_directory(root)) == codes(before)
+    (root / name).chmod(mode)
+    mounted = os.statvfs_result((*os.statvfs(root)[:8], os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: mounted)
+    assert codes(load.read_directory(root)) == codes(before)
+
+
 def test_links_may_lead_about_within_the_directory(tmp_path: Path) -> None:
     # A mounted Kubernetes volume: every name is a link through a link that is switched at once.
     write(tmp_path / "..2015", {name.removeprefix("services/"): text for name, text in GOOD.items()})

@@ -80,6 +80,14 @@ def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     assert told(tmp_path) == [f"{tmp_path.name}:1:1: not_regular"]
 
 
+def test_a_file_that_every_user_can_write_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "priority: 1\n")
+    path.chmod(0o666)
+    assert told(path) == [f"{path.name}:1:1: writable_by_others"]
+    path.chmod(0o664)
+    assert load_settings(path, {}).priority == 1
+
+
 def test_flags_go_before_the_environment_before_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "priority: 1\nstate: /file\nlog: {level: error, format: json}\ngateway: {name: file}\n")
     environ = {"GATEWRIT_PRIORITY": "2", "GATEWRIT_STATE": "/environment", "GATEWRIT_LOG__LEVEL": "warning"}

@@ -70,6 +70,8 @@ _SIZES: Mapping[str, Any] = {
     "max_field_size": 4096,
     "max_headers": _FIELDS,
     "lingering_time": 1.0,
+    # What is thrown away isn't unpacked first, nor is it logged as a mistake of ours that it can't be.
+    "auto_decompress": False,
 }
 #: Bytes that a client may send until the next of its requests is begun: aiohttp 3.11, which Debian 13 has, bounds
 #: neither the number of fields nor that of requests sent ahead.

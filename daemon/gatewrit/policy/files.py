@@ -1,5 +1,8 @@
 """Reading files that somebody else wrote: regular ones only, of bounded size, and never outside of their folder.
 
+What any user of the host can write, or a folder on the way to it, is refused: nobody could say who ordered what is in
+it. A group of people may share it, and what is mounted read-only nobody can write, whatever its mode.
+
 A link is followed as long as it stays within the policies directory, so that directories of links (a mounted
 Kubernetes volume, a release switched by one link) work; the file is then opened step by step without following any,
 so that a link put there in between is refused rather than followed.
@@ -105,6 +108,7 @@ def open_folder(path: str | os.PathLike[str]) -> Iterator[Folder]:
                 "directory_missing", "there is no such directory; create it, or correct the path"
             ) from None
         raise RefusedFile("unreadable", _reason(error)) from None
+    _closed_to_most(fd, "this directory")
     try:
         yield Folder(given, real, fd)
     finally:
@@ -159,13 +163,18 @@ def read(folder: Folder, relative: str, limit: int, known: Contents | None = Non
     return found
 
 
-def read_one(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a regular file that the user named, links followed; raises RefusedFile."""
+def read_one(path: str | os.PathLike[str], limit: int, *, trusted: bool = False) -> bytes:
+    """Read a regular file that the user named, links followed; raises RefusedFile.
+
+    `trusted`: it says what holds for everybody, so it is refused where every user can write it.
+    """
     try:
         _check_kind(os.stat(path))
         fd = os.open(path, _LEAF & ~os.O_NOFOLLOW)
     except OSError as error:
         raise RefusedFile(_code(error), _reason(error)) from None
+    if trusted:
+        _closed_to_most(fd, "it")
     return _read_open(fd, limit).data
 
 
@@ -181,13 +190,13 @@ def _open(folder: Folder, relative: str, flags: int) -> int:
     at = os.dup(folder.fd)
     try:
         for step in steps:
-            below = os.open(step, _STEP, dir_fd=at)
+            below = _closed_to_most(os.open(step, _STEP, dir_fd=at), f"the directory {step}")
             os.close(at)
             at = below
         if not flags & os.O_DIRECTORY:
             # Looked at before it is opened: opening a device can already do something.
             _check_kind(os.stat(leaf, dir_fd=at, follow_symlinks=False))
-        return os.open(leaf, flags, dir_fd=at)
+        return _closed_to_most(os.open(leaf, flags, dir_fd=at), "it")
     except OSError as error:
         raise RefusedFile(_code(error), _reason(error)) from None
     finally:
@@ -234,6 +243,16 @@ def _check_kind(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise RefusedFile("not_regular", f"this is {kind}, where a file is expected")
+
+
+def _closed_to_most(fd: int, what: str) -> int:
+    """Give the descriptor back if not every user of the host can write what it is of; else close it and refuse."""
+    mode = os.fstat(fd).st_mode
+    if mode & stat.S_IWOTH and not os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+        os.close(fd)
+        how = f"mode {stat.S_IMODE(mode):o}; see what it says, then: chmod o-w"
+        raise RefusedFile("writable_by_others", f"every user of this host can write {what} ({how})")
+    return fd
 
 
 def _code(error: OSError) -> Code:
