@@ -63,8 +63,7 @@ _PATIENCE = 5.0
 _LONG = 10.0
 _UNANSWERED = (
     "gatewrit: the daemon hasn't answered yet: it may be busy, or hang; still waiting. If this can't wait: Ctrl-C, "
-    "then systemctl kill -s KILL gatewrit; systemctl stop gatewrit, and the same command again, which works without a "
-    "daemon"
+    "then systemctl kill -s KILL gatewrit; systemctl stop gatewrit, and the same command again: it needs no daemon"
 )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _REFUSALS = {"nothing_waits", "unknown_generation", "not_as_signed"}
 #: Tries at a daemon that is just ending or starting, and seconds between them.
 _ATTEMPTS, _PAUSE = 20, 0.5
+#: Seconds by which a busy daemon may begin a change later than its time would be over.
+_LATE = 30
 
 
 @verb("gatewrit verify && gatewrit confirm")
@@ -107,12 +109,13 @@ def _tell(settings: Settings, asked: Taking, *, as_json: bool) -> int:
 async def _unless_confirmed(settings: Settings, seconds: int) -> int:
     """Wait until the change that waits has had its time, and take it back unless it was confirmed.
 
-    It isn't begun yet when this begins to wait: that is written down within so many seconds, or never.
+    It isn't begun yet when this begins to wait: that is written down within so many seconds, a busy daemon's delay
+    among them, or never.
     """
     begun = False
-    for elapsed in range(seconds + undo.LONGEST):
+    for elapsed in range(seconds + _LATE + undo.LONGEST):
         waits = _waiting(settings)
-        if waits is None and (begun or elapsed >= seconds):
+        if waits is None and (begun or elapsed >= seconds + _LATE):
             return FINE
         left = 1.0 if waits is None else waits.deadline - time.time()
         if waits is not None and left <= 0:

@@ -415,7 +415,8 @@ class Daemon:
         small = without_bulk(intake, self._in_force) if patient else None
         if small is None:
             outcome = await self._settle(intake, faults)
-            await self._answer(waiting, outcome)
+            if waiting:
+                await self._answer(waiting, outcome)
             return outcome
         if not self._is_in_force(small) and (overtaken is None or not intake.same(overtaken.intake)):
             # Whatever is small doesn't wait behind it. It isn't new where files are read twice: seen to have changed
@@ -556,7 +557,7 @@ class Daemon:
         self._kept = self._kept if kept is None else kept
         overtaken, self._awaited = self._awaited, None
         outcome = await self._settle(remembered(self._kept), ())
-        if overtaken is not None:
+        if overtaken is not None and overtaken.waiting:
             told = f"taken back: {outcome.sentence}"
             await self._answer(overtaken.waiting, replace(outcome, ok=False, sentence=told))
         return byhand.Done((), outcome, f"what counted before is put back; {outcome.sentence}", False)

@@ -150,7 +150,7 @@ class TakeBack:
             if to is None:
                 before = self._generations.before(number)
                 if before is None:
-                    told = f"there is nothing to go back to: {self._generations.told()}"
+                    told = f"nothing that is kept counted before what counts now; {self._generations.told()}"
                     raise RefusedError("unknown_generation", told)
                 to = before.number
         elif waits is None or (asked is not None and asked.token != waits.token):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fuzz.holding import faults_stand_inside
 from gatewrit.compile.imported import line, prefixes
 from gatewrit.compile.spans import merge
-from gatewrit.policy.feeds import Columns, Reader
+from gatewrit.policy.feeds import Columns, Reader, lines_of
 from gatewrit.policy.ranges import parse_list, to_ranges
 
 LARGEST = 1024
@@ -27,7 +27,7 @@ def one_input(data: bytes) -> None:
     reader = Reader("feed.txt", _WIDEST)
     match form:
         case b"t":
-            entries = list(reader.table(text, _ASNS))
+            entries = list(reader.table(lines_of(text), _ASNS))
         case b"j":
             entries = list(reader.spamhaus(text))
         case b"n":
@@ -38,7 +38,8 @@ def one_input(data: bytes) -> None:
             entries = list(reader.cidr(text))
     faults_stand_inside(reader.faults, {"feed.txt": feed})
     blocks = list(prefixes(entries, _WIDEST))
-    assert all(each.span.first <= each.span.last for each in reader.inside(text, _ASNS, [block for block, _ in blocks]))
+    inside = reader.inside(lines_of(text), _ASNS, [block for block, _ in blocks])
+    assert all(each.span.first <= each.span.last for each in inside)
     if not entries:
         return
     read = parse_list("\n".join(line(block, sources) for block, sources in blocks).encode(), "list.txt")
