@@ -1,4 +1,4 @@
-"""Sets of which only what was changed is read back: what the kernel says of them is what it has, whoever is wrong."""
+"""Sets that are read back by themselves, or only what was changed in them: it is what the kernel has in any case."""
 
 from __future__ import annotations
 
@@ -121,6 +121,23 @@ def test_many_sets_are_asked_about_without_losing_an_answer(namespace: Namespace
             assert all(map(touched.worth_asking, touches.values()))
             actual = await kernel.read(replace(before, sets={}, touched=touches))
             assert dict(actual.sets) == now
+
+    namespace.run(lambda: asyncio.run(work()))
+
+
+def test_a_set_can_be_read_by_itself(namespace: Namespace) -> None:
+    specs = [SetSpec(name, (IPV4,), interval=name == "i", verdicts=False) for name in ("h", "i")]
+
+    async def work() -> None:
+        async with NftSocket() as kernel:
+            made = [each for spec in specs for each in (AddSet(spec), AddElements(spec, some(spec, HELD)))]
+            await kernel.commit(Transaction((AddTable(), *made)))
+            whole = await kernel.read()
+            found = await kernel.read_sets(["h", "none", "i"])
+            assert {name: handle for name, (_, handle) in found.items()} == dict(whole.handles)
+            for name, (each, _) in found.items():
+                assert each.spec == whole.sets[name].spec
+                assert list(each.elements.rows()) == list(whole.sets[name].elements.rows())
 
     namespace.run(lambda: asyncio.run(work()))
 

@@ -42,7 +42,7 @@ from gatewrit.kernel.transaction import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gatewrit.kernel.elements import Verdict
 
@@ -91,6 +91,10 @@ class FakeKernel:
         table = self.table
         held = table.chains, table.sets, table.counters
         return Actual(self.now, table.handle, *map(dict, held), tenure=table.tenure)
+
+    async def read_sets(self, names: Sequence[str]) -> dict[str, tuple[Set, int]]:
+        held = {} if self.table is None else self.table.sets
+        return {name: (held[name], 0) for name in names if name in held}
 
     async def generation(self) -> int:
         return self.now

@@ -11,16 +11,21 @@ from contextlib import suppress
 
 _LIBC = ctypes.CDLL(None)
 #: <malloc.h>
-_M_ARENA_MAX = -8
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+#: From so many bytes on an array has pages of its own, and goes back to the system when it is freed.
+_OWN_PAGES = 1 << 20
 
 
 def share() -> None:
-    """Have all threads take memory from one heap, as what one frees is what the next one needs: before there are any.
+    """Have all threads take memory from one heap, and large arrays from none: before there are any threads.
 
-    Only one of them runs Python at a time, so that they are never in each other's way for long.
+    What one frees is what the next one needs; only one of them runs Python at a time, so that they are never in each
+    other's way for long. By itself the C library raises the size from which on arrays have pages of their own with each
+    that is freed, and the heap ends up with holes of their size.
     """
     with suppress(AttributeError):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES)
 
 
 def trim() -> None:

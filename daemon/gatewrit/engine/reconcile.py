@@ -7,6 +7,7 @@ import errno
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gatewrit.engine.ahead import Ahead
 from gatewrit.kernel.plan import Plan, diff, settled
 from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.socket import KernelError
@@ -113,14 +114,26 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
 async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Actual, bool]:
     """Prepare what a later pass to `desired` needs, as long as `around.go_on` says so; packets meet what they met.
 
-    Gives what was read before that, but for the sets that were worked on, and whether all of it is prepared now.
+    Gives what was read before that, but for the sets that were worked on, of which some were read since, and whether
+    all of it is prepared now.
     """
     actual = await kernel.read(around.known)
     plan, _ = await asyncio.to_thread(_planned, desired, actual, replace(around, coming=None), kernel.largest)
     if actual.handle is None or not plan.prepare:
         return actual, True
-    _, finished = await _prepare(kernel, plan.prepare, around.go_on)
-    return without_sets(actual, plan.prepare.sets), finished
+    ahead = Ahead(kernel, plan.prepare)
+    try:
+        batches, finished = await _prepare(kernel, plan.prepare, around.go_on, ahead.taken)
+    finally:
+        await ahead.end()
+    known, generation = without_sets(actual, plan.prepare.sets), actual.generation + batches
+    if await kernel.generation() != generation:
+        return known, finished
+    # Nobody else has changed anything meanwhile.
+    sets = {name: each for name, (each, _) in ahead.found.items()}
+    handles = {name: handle for name, (_, handle) in ahead.found.items()}
+    known = replace(known, generation=generation, sets={**known.sets, **sets}, handles={**known.handles, **handles})
+    return known, finished
 
 
 def _planned(desired: Ruleset, actual: Actual, around: Around, largest: int | None) -> tuple[Plan, Ruleset]:
@@ -130,7 +143,12 @@ def _planned(desired: Ruleset, actual: Actual, around: Around, largest: int | No
     return diff(sought, actual, coming, largest=largest), sought
 
 
-async def _prepare(kernel: Kernel, transaction: Transaction, go_on: Callable[[int, int], bool]) -> tuple[int, bool]:
+async def _prepare(
+    kernel: Kernel,
+    transaction: Transaction,
+    go_on: Callable[[int, int], bool],
+    taken: Callable[[Transaction], None] = lambda _batch: None,
+) -> tuple[int, bool]:
     """Carry out what changes nothing, yet or any more, in batches, at least one; gives how many, and if that was all.
 
     Whatever generation the ruleset is at: our table is ours, and nobody else's change matters to it.
@@ -140,6 +158,7 @@ async def _prepare(kernel: Kernel, transaction: Transaction, go_on: Callable[[in
         if not go_on(done, size) and batches:
             return batches, False
         await kernel.commit(batch)
+        taken(batch)
         batches, done = batches + 1, done + batch.size
     return batches, True
 

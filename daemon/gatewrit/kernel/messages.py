@@ -208,6 +208,11 @@ def request(kind: int, name: str | None = None) -> Message:
     return Message(kind, b"" if kind == GETGEN else table)
 
 
+def set_request(name: str) -> Message:
+    """Give the question for what a set is."""
+    return Message(GETSET, wire.string(1, TABLE) + wire.string(2, name))
+
+
 def element_request(spec: SetSpec, asked: Elements) -> Message:
     """Give the question for some elements of a hash, by their keys."""
     width, octets = asked.width, asked.first.tobytes()
