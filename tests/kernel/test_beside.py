@@ -32,6 +32,7 @@ def chain(table: str, hooked: str, *rules: str, beside: str = "") -> str:
 
 
 AHEAD = "nat hook prerouting priority -100"
+RAW = "filter hook prerouting priority -300"
 _SERVICES = "chain d { dnat to 2001:db8::1; }\n"
 
 
@@ -45,6 +46,13 @@ _SERVICES = "chain d { dnat to 2001:db8::1; }\n"
         (chain("ip t", "nat hook output priority -100", "dnat to 192.0.2.1"), 0),
         (chain("ip t", "filter hook prerouting priority -150", "ip daddr 203.0.113.9 drop"), 0),
         (chain("inet gatewrit", AHEAD, "tcp dport 80 redirect"), 0),
+        # Without connection tracking, by writing into the packet.
+        (chain("ip t", RAW, "ip daddr 203.0.113.9 ip daddr set 192.0.2.1"), 1),
+        (chain("inet t", RAW, "tcp dport 3101 tcp dport set 3102"), 1),
+        (chain("ip6 t", RAW, "meta mark 7 jump d", beside="chain d { ip6 daddr set 2001:db8::1; }\n"), 1),
+        (chain("netdev t", 'filter hook ingress device "lo" priority 0', "ip daddr set 192.0.2.1"), 1),
+        (chain("ip t", RAW, "ip saddr set 192.0.2.1", "ip ttl set 64", "ip dscp set cs1", "tcp sport set 7"), 0),
+        (chain("ip t", "filter hook postrouting priority -300", "ip daddr set 192.0.2.1"), 0),
     ],
 )
 def test_destinations_rewritten_ahead(namespace: Namespace, script: str, found: int) -> None:

@@ -178,7 +178,7 @@ def test_settings_that_cannot_be_used_keep_nobody_from_the_rest(gateway: Gateway
         ("writable_by_others", lambda gateway: (gateway.policies / "alpha.yaml").chmod(0o646)),
         ("writable_by_others", lambda gateway: gateway.services.chmod(0o777)),
         ("writable_by_others", lambda gateway: gateway.state.chmod(0o770)),
-        ("writable_by_others", lambda gateway: gateway.config.chmod(0o666)),
+        ("writable_by_others", lambda gateway: gateway.config.chmod(0o664)),
         ("directory_missing", lambda gateway: gateway.policies.rename(gateway.root / "elsewhere")),
         ("no_directory", lambda gateway: gateway.runtime.write_text("")),
         ("http_open", lambda gateway: gateway.set(listen=["0.0.0.0:0"], tls={"cert": "no.pem", "key": "no.key"})),

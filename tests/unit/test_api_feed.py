@@ -155,6 +155,41 @@ async def test_events_come_though_large_snapshots_never_rest() -> None:
         await eventually(lambda: here.recent.last == 5)
 
 
+async def test_what_is_too_long_to_be_told_isnt_passed_off_as_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fed(Source(IN_SYNC)) as (told, here, _):
+        (line,) = told._lines
+        ticks: list[bytes] = []
+        monkeypatch.setattr(line, "_write", lambda kind, _value: ticks.append(kind))
+        line.tick()
+        assert ticks == [codec.TICK]
+        monkeypatch.setattr(codec, "LARGEST", 100)
+        told.source.held = replace(IN_SYNC, drift_total=7)  # type: ignore[attr-defined]
+        told.changed()
+        line.tick()
+        assert ticks == [codec.TICK]
+        monkeypatch.undo()
+        told.source.held = replace(IN_SYNC, drift_total=8)  # type: ignore[attr-defined]
+        told.changed()
+        await eventually(lambda: here.snapshot().drift_total == 8)
+        assert not line._untold
+
+
+async def test_a_large_snapshot_that_cant_be_put_into_words_isnt_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_kind: bytes, _value: object) -> bytes:
+        raise MemoryError
+
+    views = tuple(replace(SHUTDOWN, id=f"p{number:03}") for number in range(300))
+    source = Source(replace(IN_SYNC, policies=views))
+    async with fed(source) as (told, here, _):
+        (line,) = told._lines
+        await eventually(lambda: line._encoding is None)
+        monkeypatch.setattr(feed, "_encoded", fail)
+        source.held = replace(source.held, drift_total=7)
+        told.changed()
+        # The server asks for everything anew then.
+        await eventually(here.lost.is_set)
+
+
 def test_an_enforcer_that_was_started_anew_tells_some_of_it_again() -> None:
     def ids(recent: Recent) -> tuple[int, list[int]]:
         return recent.floor, [each.id for each in recent.after(recent.floor) or ()]

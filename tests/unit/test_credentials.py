@@ -110,3 +110,12 @@ def test_a_pipe_in_the_place_of_the_certificate_holds_nobody_up(settings: Settin
     os.mkfifo(tmp_path / "cert")
     (only,) = credentials.read(settings).wrong
     assert (only.code, only.place) == ("certificate_unusable", str(tmp_path / "cert"))
+
+
+@pytest.mark.parametrize("what", ["cert", "key"])
+def test_what_every_user_can_write_isnt_used(settings: Settings, tmp_path: Path, what: str) -> None:
+    good = credentials.read(settings)
+    (tmp_path / what).chmod(0o646)
+    (only,) = credentials.read(settings, good).wrong
+    assert (only.code, "every user of this host can write it" in only.message) == ("certificate_unusable", True)
+    assert credentials.read(settings, good).material == good.material

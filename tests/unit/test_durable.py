@@ -42,6 +42,15 @@ def test_what_nobody_wrote_is_damage(tmp_path: Path, damage: bytes) -> None:
         durable.read_json(tmp_path / "a.json")
 
 
+def test_a_pipe_or_device_in_the_place_of_a_file_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "device.json").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(OSError, match="not a regular file"):
+            durable.read_json(tmp_path / f"{name}.json")
+
+
 def test_everybody_may_read_what_is_made_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

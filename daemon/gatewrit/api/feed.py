@@ -144,6 +144,8 @@ class _Line(asyncio.Protocol):
         self._split = codec.Splitter(codec.QUESTION, codec.LARGEST_QUESTION)
         self._bucket = Bucket(_RATE, _BURST)
         self._sent: Snapshot | None = None
+        #: The present snapshot is too long to be sent: what the server shows isn't how things are.
+        self._untold = False
         self._told = -1
         self._tasks: set[asyncio.Task[None]] = set()
         self._encoding: asyncio.Task[None] | None = None
@@ -193,7 +195,7 @@ class _Line(asyncio.Protocol):
             if len(snapshot.policies) > _LARGE:
                 self._encoding = asyncio.create_task(self._push_large(snapshot))
                 return
-            self._write(codec.SNAPSHOT, snapshot)
+            self._tell(_encoded(codec.SNAPSHOT, snapshot))
         self._push_events(self._happened())
 
     def _happened(self) -> codec.Happened | None:
@@ -212,12 +214,23 @@ class _Line(asyncio.Protocol):
             self._told = happened.events[-1].id if happened.events else happened.after
             self._write(codec.EVENTS, happened)
 
+    def _tell(self, message: bytes) -> None:
+        self._untold = not message
+        if self._transport is not None:
+            self._transport.write(message)
+
     async def _push_large(self, snapshot: Snapshot) -> None:
         began = self._loop.time()
         happened = self._happened()
-        message = await asyncio.to_thread(_encoded, codec.SNAPSHOT, snapshot)
+        try:
+            message = await asyncio.to_thread(_encoded, codec.SNAPSHOT, snapshot)
+        except Exception:
+            # Else the server would show for ever what it has, as if that were now; it comes again for the present one.
+            log.exception("feed.failed")
+            self.abort()
+            return
         if self._transport is not None:
-            self._transport.write(message)
+            self._tell(message)
             self._push_events(happened)
         await asyncio.sleep((self._loop.time() - began) * _REST)
         self._encoding = None
@@ -229,7 +242,12 @@ class _Line(asyncio.Protocol):
             self._write(codec.KEYS, self._feed.material)
 
     def tick(self) -> None:
-        """Say that we are there; give up on a server that takes nothing."""
+        """Say that we are there; give up on a server that takes nothing.
+
+        Not while it can't be told how things are: it says then how old what it shows is.
+        """
+        if self._untold:
+            return
         if self._full_since is None:
             self._write(codec.TICK, codec.Tick(self._feed.source.alive()))
         elif self._loop.time() - self._full_since > self._feed.patience:
@@ -325,7 +343,7 @@ def _sane(limit: int, *places: int) -> bool:
 
 
 def _encoded(kind: bytes, value: object) -> bytes:
-    """Return a message, nothing for one that is too long: the server shows what it has, and enforcement goes on."""
+    """Return a message, nothing for one that is too long: enforcement goes on."""
     try:
         return codec.encode(kind, value)
     except codec.MessageError as error:

@@ -119,6 +119,6 @@ def _with_certificate(cert: Path, key: Path, found: Credentials, before: Credent
 
 def _read(path: Path) -> bytes:
     try:
-        return read_one(path, _LARGEST)
+        return read_one(path, _LARGEST, trusted=True)
     except RefusedFile as refused:
-        raise CertificateError(f"{path} can't be read: {refused.message}") from None
+        raise CertificateError(f"{path} can't be used: {refused.message}") from None

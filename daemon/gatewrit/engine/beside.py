@@ -83,21 +83,27 @@ def _chains(found: Beside, deed: Deed, bases: Collection[Base]) -> list[str]:
 def _rewritten(found: Beside, hooks: Collection[HookName], priority: int) -> Iterator[tuple[str, str]]:
     # Forwarding and delivery come after prerouting, whatever the priorities.
     later = not {"forward", "input"}.isdisjoint(hooks)
+    meant = {HOOK_NUMBERS[name] for name in hooks}
     ahead = [
         each
         for each in found.bases
-        if each.kind == "nat"
-        and (
-            (later and each.hook == HOOK_NUMBERS["prerouting"])
-            or (each.priority <= priority and each.hook in {HOOK_NUMBERS[name] for name in hooks})
-        )
+        if each.family != _NETDEV
+        and each.hook != _INGRESS
+        and ((later and each.hook == HOOK_NUMBERS["prerouting"]) or (each.priority <= priority and each.hook in meant))
     ]
-    if chains := _chains(found, "rewrites", ahead):
+    entered = [each for each in found.bases if _enters(each) and {*hooks} != {"output"}]
+    rewriting = _chains(found, "rewrites", [each for each in ahead if each.kind == "nat"])
+    if chains := [*rewriting, *_chains(found, "writes", [*ahead, *entered])]:
         message = (
             f"rules in {few(chains)} rewrite destinations before packets are judged: one that was sent to a blocked "
             "address and is rewritten passes, and one that is rewritten to a blocked address is stopped"
         )
         yield "bypass_nat", message
+
+
+def _enters(base: Base) -> bool:
+    """Whether packets meet it where they come in, ahead of all hooks of IP."""
+    return base.family == _NETDEV or base.hook == _INGRESS
 
 
 def _proxied(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
@@ -113,7 +119,7 @@ def _proxied(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, 
 
 
 def _forwarded(found: Beside, hooks: Collection[HookName]) -> Iterator[tuple[str, str]]:
-    bases = [each for each in found.bases if each.family == _NETDEV or each.hook == _INGRESS]
+    bases = [each for each in found.bases if _enters(each)]
     if {*hooks} != {"output"} and (chains := _chains(found, "forwards", bases)):
         message = f"rules in {few(chains)} send packets on from where they come in (fwd), before anything is judged"
         yield "bypass_ingress", message

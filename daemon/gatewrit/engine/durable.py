@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -130,13 +132,25 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
 
 
+def read(path: Path) -> bytes:
+    """Read a regular file. Raises `OSError`, also for a pipe or a device, which could hold us up or never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if there is no such file. Raises `ValueError` if it is damaged, else `OSError`.
 
     No file of ours holds a fraction, or nests deep.
     """
     try:
-        value = json.loads(path.read_bytes(), parse_float=_no_fraction, parse_constant=_no_fraction)
+        value = json.loads(read(path), parse_float=_no_fraction, parse_constant=_no_fraction)
     except FileNotFoundError:
         return None
     except RecursionError:

@@ -187,7 +187,7 @@ class Store:
     def _text(self, digest: str) -> bytes:
         if not _DIGEST.fullmatch(digest):
             raise StoreError(f"{digest!r} is not a digest")
-        text = (self.root / "texts" / digest).read_bytes()
+        text = durable.read(self.root / "texts" / digest)
         if sha256(text).hexdigest() != digest:
             raise StoreError(f"the text {digest} has changed on the disk")
         return text

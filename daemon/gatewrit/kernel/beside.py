@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from gatewrit.kernel.host import Links
 
-Deed = Literal["rewrites", "proxies", "forwards"]
+#: `writes`: puts another destination into the packet itself, which needs no chain of type nat.
+Deed = Literal["rewrites", "writes", "proxies", "forwards"]
 
 #: NFPROTO_* (include/uapi/linux/netfilter.h) of tables that IP packets meet, as nft calls them.
 FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 10: "ip6"}
@@ -33,6 +34,8 @@ _PREROUTING, _OUTPUT, _INGRESS = 0, 3, 5
 #: Targets of iptables-nft that change or take a packet's destination, by the name that xtables gives them.
 _TARGETS: dict[str, Deed] = {"DNAT": "rewrites", "REDIRECT": "rewrites", "NETMAP": "rewrites", "TPROXY": "proxies"}
 _NAT_DNAT = 1
+#: Where a destination stands, by the header's number (NFT_PAYLOAD_*): of IPv4 and of IPv6, and of TCP, UDP and SCTP.
+_DESTINATIONS = {1: ((16, 20), (24, 40)), 2: ((2, 4),)}
 
 _ATTEMPTS = 5
 _BRIDGE_CALLS = Path("/proc/sys/net/bridge")
@@ -186,6 +189,10 @@ def _deed(name: str, data: wire.Attributes) -> Deed | None:
             return "rewrites" if wire.number(data[1]) == _NAT_DNAT else None
         case "redir":
             return "rewrites"
+        case "payload" if 5 in data:
+            first, last = (start := wire.number(data[3])), start + wire.number(data[4])
+            places = _DESTINATIONS.get(wire.number(data[2]), ())
+            return "writes" if any(first < end and last > begin for begin, end in places) else None
         case "tproxy":
             return "proxies"
         case "fwd":
