@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -10,9 +11,11 @@ from unittest.mock import patch
 import pytest
 
 from gatewrit.engine import durable
+from gatewrit.engine.generations import Generations
 from gatewrit.engine.store import Kept, Store
 from gatewrit.policy.load import PolicyDocument, ServiceDocument, parse_policy, parse_service
 from support.gateway import policy, service
+from support.users import can_be
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +121,25 @@ def test_a_file_that_no_file_is_called_is_damage(tmp_path: Path, file: object) -
     found, (damaged,) = Store(tmp_path).load()
     assert not found
     assert "no file's name" in damaged
+
+
+def test_a_folder_that_may_not_be_read_isnt_an_empty_one(tmp_path: Path) -> None:
+    """As after a restore by root, whose files then aren't the daemon's."""
+    Store(tmp_path).save({"alpha": kept("alpha", "203.0.113.1")}, {})
+    (tmp_path / "generations").mkdir()
+    for name in ("policies", "generations"):
+        (tmp_path / name).chmod(0)
+    before = os.geteuid()
+    # Root may read everything.
+    os.seteuid(65534 if can_be(65534) else before)
+    try:
+        found, damaged = Store(tmp_path).load()
+        lost = Generations(tmp_path).load()
+    finally:
+        os.seteuid(before)
+    assert (found, len(damaged), len(lost)) == ({}, 1, 1)
+    assert "Permission denied" in damaged[0]
+    assert "Permission denied" in lost[0]
 
 
 def test_damage_without_end_is_told(tmp_path: Path) -> None:

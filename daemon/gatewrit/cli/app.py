@@ -142,6 +142,8 @@ def verb(
                 raise Quit(str(error)) from None
             except KernelError as error:
                 raise Quit(explain_kernel(error)) from None
+            except PermissionError as error:
+                raise Quit(f"this user may not read or change {error.filename}; run it as root") from None
             return code if isinstance(code, int) else FINE
 
         if prints_json:

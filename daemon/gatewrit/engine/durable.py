@@ -130,6 +130,17 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
 
 
+def documents(folder: Path) -> list[Path]:
+    """Give the JSON files in a folder, sorted; none if there is no such folder. Raises `OSError` if it can't be read.
+
+    `Path.glob` gives none for a folder that may not be read, as if nothing had been kept.
+    """
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".json"))  # noqa: PTH208 - names do
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if there is no such file. Raises `ValueError` if it is damaged, else `OSError`.
 
