@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
@@ -16,9 +17,6 @@ from gatewrit.engine.store import Kept, Store
 from gatewrit.policy.load import PolicyDocument, ServiceDocument, parse_policy, parse_service
 from support.gateway import policy, service
 from support.users import can_be
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def kept(name: str, *prefixes: str, shared: ServiceDocument | None = None, **fields: object) -> Kept:
@@ -123,20 +121,26 @@ def test_a_file_that_no_file_is_called_is_damage(tmp_path: Path, file: object) -
     assert "no file's name" in damaged
 
 
-def test_a_folder_that_may_not_be_read_isnt_an_empty_one(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_isnt_an_empty_one() -> None:
     """As after a restore by root, whose files then aren't the daemon's."""
-    Store(tmp_path).save({"alpha": kept("alpha", "203.0.113.1")}, {})
-    (tmp_path / "generations").mkdir()
-    for name in ("policies", "generations"):
-        (tmp_path / name).chmod(0)
     before = os.geteuid()
-    # Root may read everything.
-    os.seteuid(65534 if can_be(65534) else before)
-    try:
-        found, damaged = Store(tmp_path).load()
-        lost = Generations(tmp_path).load()
-    finally:
-        os.seteuid(before)
+    # Not where pytest's are, which nobody else may even come near.
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o711)
+        Store(root).save({"alpha": kept("alpha", "203.0.113.1")}, {})
+        (root / "generations").mkdir()
+        for each in ("policies", "generations"):
+            (root / each).chmod(0)
+        # Root may read everything.
+        os.seteuid(65534 if can_be(65534) else before)
+        try:
+            found, damaged = Store(root).load()
+            lost = Generations(root).load()
+        finally:
+            os.seteuid(before)
+            for each in ("policies", "generations"):
+                (root / each).chmod(0o700)
     assert (found, len(damaged), len(lost)) == ({}, 1, 1)
     assert "Permission denied" in damaged[0]
     assert "Permission denied" in lost[0]
