@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -276,6 +277,17 @@ def test_whatever_has_become_of_the_state_it_is_told_and_enforcement_goes_on(gat
     removed = gateway.cli("remove")
     assert removed.returncode == 0
     assert gateway.listing() == ""
+
+
+def test_who_may_not_read_the_state_is_told_which_file(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_state: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", "/var/lib/gatewrit/clock.json")
+
+    monkeypatch.setattr("gatewrit.cli.plan.settled_now", lambda _clock, state: refused(state))
+    told = gateway.cli("plan")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("gatewrit: this user may not do that: ")
+    assert "'/var/lib/gatewrit/clock.json'; run this as root" in told.stderr
 
 
 def test_a_draft_is_planned_from_where_it_isnt_read(gateway: Gateway) -> None:

@@ -10,6 +10,8 @@ import sqlite3
 import zlib
 from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,10 +27,10 @@ from gatewrit.engine.journal.writer import Journal, Keeping
 from gatewrit.engine.store import Kept
 from gatewrit.policy.load import PolicyDocument, ServiceDocument, parse_policy, parse_service
 from support.gateway import policy, service
+from support.users import can_be
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 #: 2026-01-01T00:00:00Z, in milliseconds.
 BEGIN = 1_767_225_600_000
@@ -353,6 +355,24 @@ def test_a_newer_journal_is_left_alone(path: Path) -> None:
     with pytest.raises(JournalError, match="newer gatewrit"):
         verify(path)
     assert path.read_bytes() == before
+
+
+def test_who_may_not_read_it_is_told_so() -> None:
+    before = os.geteuid()
+    # Not where pytest's are, which nobody else may even come near.
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        path = Path(name) / "journal.db"
+        path.touch(0)
+        os.seteuid(65534 if can_be(65534) else before)
+        try:
+            with (
+                pytest.raises(JournalError, match="this user may not read it; run it as root"),
+                database.open_to_read(path),
+            ):
+                pass
+        finally:
+            os.seteuid(before)
 
 
 def test_no_journal_is_said(path: Path) -> None:

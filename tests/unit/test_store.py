@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import pytest
 
 from gatewrit.engine import durable
+from gatewrit.engine.generations import Generations
 from gatewrit.engine.store import Kept, Store
 from gatewrit.policy.load import PolicyDocument, ServiceDocument, parse_policy, parse_service
 from support.gateway import policy, service
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from support.users import can_be
 
 
 def kept(name: str, *prefixes: str, shared: ServiceDocument | None = None, **fields: object) -> Kept:
@@ -118,6 +119,31 @@ def test_a_file_that_no_file_is_called_is_damage(tmp_path: Path, file: object) -
     found, (damaged,) = Store(tmp_path).load()
     assert not found
     assert "no file's name" in damaged
+
+
+def test_a_folder_that_may_not_be_read_isnt_an_empty_one() -> None:
+    """As after a restore by root, whose files then aren't the daemon's."""
+    before = os.geteuid()
+    # Not where pytest's are, which nobody else may even come near.
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o711)
+        Store(root).save({"alpha": kept("alpha", "203.0.113.1")}, {})
+        (root / "generations").mkdir()
+        for each in ("policies", "generations"):
+            (root / each).chmod(0)
+        # Root may read everything.
+        os.seteuid(65534 if can_be(65534) else before)
+        try:
+            found, damaged = Store(root).load()
+            lost = Generations(root).load()
+        finally:
+            os.seteuid(before)
+            for each in ("policies", "generations"):
+                (root / each).chmod(0o700)
+    assert (found, len(damaged), len(lost)) == ({}, 1, 1)
+    assert "Permission denied" in damaged[0]
+    assert "Permission denied" in lost[0]
 
 
 def test_damage_without_end_is_told(tmp_path: Path) -> None:

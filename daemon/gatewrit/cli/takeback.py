@@ -82,7 +82,7 @@ def _list(settings: Settings, *, as_json: bool) -> int:
         for one in known:
             back = "" if one.restores is None else f", put back from {one.restores}"
             click.echo(f"{one.number:6}  since {shown(one.at)}  policies: {one.policies}{back}")
-        if not known:
+        if not known and not lost:
             click.echo("no generation is kept yet")
     for each in lost:
         click.echo(f"gatewrit: {each}", err=True)

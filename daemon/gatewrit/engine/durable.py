@@ -144,6 +144,17 @@ def read(path: Path) -> bytes:
         os.close(descriptor)
 
 
+def documents(folder: Path) -> list[Path]:
+    """Give the JSON files in a folder, sorted; none if there is no such folder. Raises `OSError` if it can't be read.
+
+    `Path.glob` gives none for a folder that may not be read, as if nothing had been kept.
+    """
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".json"))  # noqa: PTH208 - names do
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if there is no such file. Raises `ValueError` if it is damaged, else `OSError`.
 

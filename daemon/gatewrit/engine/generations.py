@@ -59,7 +59,11 @@ class Generations:
         """See what is there, and say what can't be read."""
         lost = []
         folder = self.state / "generations"
-        for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            paths = durable.documents(folder)
+        except OSError as error:
+            return (f"{folder}: {error.strerror}",)
+        for path in paths:
             try:
                 found = _generation(int(path.stem), durable.read_json(path) or {})
             except (OSError, *NOT_KEPT) as error:

@@ -100,7 +100,10 @@ class Store:
         damaged: list[str] = []
         known: dict[str, ServiceDocument] = {}
         folder = self.root / "policies"
-        paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        try:
+            paths = durable.documents(folder)
+        except OSError as error:
+            paths, damaged = [], [f"{folder}: {error.strerror}"]
         for path in paths:
             try:
                 found = self._read(path, known)

@@ -100,6 +100,8 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the journal read-only, at one moment of it; raises `NoJournalError`, `DamagedError` or `JournalError`."""
     if not path.exists():
         raise NoJournalError(f"there is no journal yet: {path} isn't there; the daemon begins one when it first runs")
+    if not os.access(path, os.R_OK, effective_ids=True):
+        raise JournalError(f"{path}: this user may not read it; run it as root")
     with telling(path), closing(_connect_to_read(path)) as connection:
         _check_version(connection, path)
         if _version(connection) == 0:
