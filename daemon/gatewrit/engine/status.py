@@ -42,6 +42,9 @@ ACTIONS: Mapping[str, str] = {
     ),
     "review_overdue": "Ask the authority whether the order stands; then amend it with a new `review_by`, or rescind it",
     "directory_missing": "Put the directory back, or correct `policies` in the settings; then: gatewrit reload",
+    "writable_by_others": (
+        "See what it says now and who has written there; then take that right away (chmod o-w) and: gatewrit reload"
+    ),
     "orders_conflict": (
         "Ask the authorities which order stands; then amend one of them: `except` these addresses, or no longer "
         "`must_continue` this service"
