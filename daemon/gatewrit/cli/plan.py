@@ -11,7 +11,7 @@ import click
 from gatewrit.cli import live, waiting
 from gatewrit.cli.app import FINE, REFUSED, print_faults, print_json, run, verb
 from gatewrit.cli.service import nat64, rails
-from gatewrit.cli.taken import taken_in
+from gatewrit.cli.taken import look_into, taken_in
 from gatewrit.compile.acting import acting
 from gatewrit.compile.nearness import counted, near
 from gatewrit.compile.rails import carved
@@ -90,6 +90,7 @@ def plan(settings: Settings, path: Path | None, *, verbose: bool, ask_live: bool
 
 
 def _find(settings: Settings, *, ask_live: bool) -> _Plan:
+    look_into(settings)
     now = settled_now(SystemClock(), settings.state)
     kept, _ = Store(settings.state).load()
     intake, held, local = taken_in(settings, kept, now)

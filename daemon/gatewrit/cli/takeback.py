@@ -13,6 +13,7 @@ from gatewrit.cli import owner
 from gatewrit.cli.app import FAILED, FINE, REFUSED, Quit, account, print_json, run, unreadable, verb
 from gatewrit.cli.completion import Known
 from gatewrit.cli.service import have_done
+from gatewrit.cli.taken import look_into
 from gatewrit.engine import undo
 from gatewrit.engine.byhand import RefusedError, shown
 from gatewrit.engine.claim import ClaimedError
@@ -64,6 +65,7 @@ def rollback(
 
 
 def _list(settings: Settings, *, as_json: bool) -> int:
+    look_into(settings)
     generations = Generations(settings.state)
     lost = generations.load()
     known = [each for _, each in sorted(generations.known.items())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from gatewrit.engine.store import Kept
     from gatewrit.policy.load import Reading
     from gatewrit.settings import Settings
+
+
+def look_into(settings: Settings) -> None:
+    """See that this user may look into the state directory, if there is one; raises `PermissionError`."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.scandir(settings.state).close()
 
 
 def book(settings: Settings) -> Book:
