@@ -107,7 +107,8 @@ class Arena:
         for look_up, block in _BLOCK.findall(listing):
             found.setdefault(look_up, []).extend([IPv4Network(block)] if "." in block else [])
         for kind in (r"\.guard", r"\.rest(\.[0-9a-f]{10})?", r"\.\d+", r"\.\d+\.[0-9a-f]{10}"):
-            assert re.search(rf"(set|map) to[46](\.any-port)?\.\S+/\d+{kind} \{{", listing), kind
+            # By either of a set's two names.
+            assert re.search(rf"(set|map) to[46](\.any-port)?\.\S+/\d+{kind}(\.b)? \{{", listing), kind
         return found
 
 

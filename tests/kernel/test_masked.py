@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import product
 from typing import TYPE_CHECKING
@@ -81,7 +82,8 @@ def guarded() -> Ruleset:
 def enforce(desired: Ruleset) -> Actual:
     async def work() -> Actual:
         async with NftSocket() as kernel:
-            return (await reconcile(kernel, desired)).actual
+            # What goes from process to process is pickled.
+            return replace((await reconcile(kernel, desired)).actual, touched={})
 
     return asyncio.run(work())
 

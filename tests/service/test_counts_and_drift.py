@@ -98,9 +98,9 @@ def test_the_metrics_count_alike(counting: Gateway) -> None:
     counting.space.run(send, 4)
     counting.counts()
     _, text = counting.get("/metrics")
-    assert 'gatewrit_policy_packets_total{action="observe",policy="alpha"} 4.0' in text
+    assert 'gatewrit_policy_packets_total{action="observe",policy="alpha"} 4\n' in text
     # IP and UDP headers, and eight octets.
-    assert 'gatewrit_policy_bytes_total{action="observe",policy="alpha"} 144.0' in text
+    assert 'gatewrit_policy_bytes_total{action="observe",policy="alpha"} 144\n' in text
 
 
 #: Repairs that take more than one: what packets on their way could miss is prepared before, or cleared after it.
@@ -120,7 +120,7 @@ def test_drift_is_seen_as_it_happens_repaired_and_told(gateway: Gateway) -> None
         for number, (what, script) in enumerate(some, 1):
             gateway.nft(script)
             until(lambda: blocks(gateway) == before)
-            repaired = f"gatewrit_drift_total {number}.0"
+            repaired = f"gatewrit_drift_total {number}\n"
             until(lambda repaired=repaired: repaired in gateway.get("/metrics")[1])  # type: ignore[misc]
             assert gateway.status()["enforcement"] == "in_sync", what
             then, seen = seen, generation(gateway)
