@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds that anything may take before it is given up.
 PATIENCE = 150.0
+#: Seconds for which the daemon has to have nothing to prepare.
+_QUIET = 1.0
 #: Everything is allowed to be as wide as it likes, and to change at once.
 LIMITS = {"widest_ipv4": 1, "widest_ipv6": 1, "total_share": 1, "change_share": 1}
 #: A small policy's addresses, which no list of the bench has: of the lab's own subscribers' neighbours in 10/8.
@@ -92,6 +94,19 @@ class Standing:
     def resident(self) -> float:
         """Give the megabytes that the daemon has."""
         return memory(self.pid)
+
+    def until_whole(self) -> float:
+        """Wait until the daemon has nothing more to prepare, for guards come last; gives when that was (monotonic)."""
+        quiet_since = time.monotonic()
+
+        def whole() -> bool:
+            nonlocal quiet_since
+            if self.gateway.status()["progress"] is not None:
+                quiet_since = time.monotonic()
+            return time.monotonic() - quiet_since > _QUIET
+
+        until(whole, seconds=PATIENCE)
+        return quiet_since
 
     # -- what an operator does ----------------------------------------------------------------------------------------
 

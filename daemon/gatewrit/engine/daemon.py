@@ -353,11 +353,14 @@ class Daemon:
 
     async def _complete(self) -> None:
         """Add what spares packets look-ups, now that everything is enforced."""
+        self._display.progress("making the guards, which spare packets look-ups")
         with self._drift.mute():
             finished = await self._enforcer.complete(self._go_on)
-        if finished:
-            await self._enforce("shortcuts")
-            await asyncio.to_thread(heap.trim)
+        if not finished:
+            self._publish()
+            return
+        await self._enforce("shortcuts")
+        await asyncio.to_thread(heap.trim)
 
     def _go_on(self, done: int, size: int) -> bool:
         """Show how far the preparing is, and stop it where somebody is in a hurry."""
