@@ -28,9 +28,9 @@ BOTTOM = 206 << 24
 SIZES = Sizes(plain=0, hashed=1)
 
 
-def compiled(shift: int) -> Compiled:
+def compiled(shift: int, count: int = 100) -> Compiled:
     """Compile a list whose ranges are of four lengths and far apart, so that a shortcut is worth it."""
-    pairs = [(BOTTOM + at * 64 + shift, BOTTOM + at * 64 + shift + at % 4) for at in range(100)]
+    pairs = [(BOTTOM + at * 64 + shift, BOTTOM + at * 64 + shift + at % 4) for at in range(count)]
     parts = [ranges_of(4, pairs)]
     made = policy("a", services_of("s", parts, [Transport(None)]), start=0)
     return compile_policies([made], 0, ("forward",), -10, sizes=SIZES)
@@ -93,6 +93,19 @@ async def test_what_blocks_comes_first_and_shortcuts_later(bench: Bench) -> None
     done = await bench.enforcer.enforce("look")
     assert done
     assert not done.changed
+
+
+async def test_nothing_of_before_stays_while_they_are_still_to_come(bench: Bench) -> None:
+    """Else the kernel would hold two of everything until they are there."""
+    bench.enforcer.late = None
+    await bench.enforce(FIRST)
+    bench.enforcer.late = 0
+    other = compiled(8, count=600)
+    await bench.enforce(other)
+    lean = without_shortcuts(other.ruleset, {}, 0)
+    held = (await bench.kernel.read()).sets
+    assert {name.removesuffix(".b") for name in held} == lean.sets.keys()
+    assert len(held) == len(lean.sets)
 
 
 async def test_somebody_in_a_hurry_goes_before_them(bench: Bench) -> None:

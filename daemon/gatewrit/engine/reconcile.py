@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gatewrit.engine.ahead import Ahead
 from gatewrit.kernel.plan import Plan, diff, settled
+from gatewrit.kernel.ruleset import Ruleset
 from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import Transaction
@@ -16,7 +17,6 @@ from gatewrit.kernel.transaction import Transaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gatewrit.kernel.ruleset import Ruleset
     from gatewrit.kernel.socket import Kernel
     from gatewrit.kernel.transaction import Actual, Touch
 
@@ -139,7 +139,9 @@ async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Act
 def _planned(desired: Ruleset, actual: Actual, around: Around, largest: int | None) -> tuple[Plan, Ruleset]:
     """Give the plan of a pass, and what it is for: all of what is desired, or what matters of it."""
     sought = desired if around.late is None else without_shortcuts(desired, actual.sets, around.late)
-    coming = around.coming or (None if sought is desired else desired)
+    # Only of what is still to come may something be there: what was in force before goes.
+    later = Ruleset(sets={name: each for name, each in desired.sets.items() if name not in sought.sets})
+    coming = around.coming or later
     return diff(sought, actual, coming, largest=largest), sought
 
 
