@@ -12,7 +12,7 @@ from gatewrit.engine import memory, status
 from gatewrit.engine import reconcile as reconcile_
 from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
-from gatewrit.kernel.draft import TWIN
+from gatewrit.kernel.draft import both_names
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.shortcuts import without_shortcuts
 from gatewrit.kernel.socket import KernelError, TableHeldError, held_text
@@ -122,7 +122,7 @@ class Enforcer:
         lean = without_shortcuts(self.compiled.ruleset, coming.sets, late)
         given_up = self.compiled.ruleset.sets.keys() - lean.sets
         there = self._known.sets if self._known is not None else given_up
-        if any(each in there for name in given_up for each in (name, name + TWIN)):
+        if any(each in there for name in given_up for each in both_names(name)):
             done = await reconcile(self._kernel, lean, Around(self._known, without_shortcuts(coming, {}, late), late))
             self._known = done.actual
             self._agenda.hasten("complete", 0.0)

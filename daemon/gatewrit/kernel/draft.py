@@ -183,7 +183,7 @@ class Draft:
     def _spare(self, wanted: Set, used: str | None) -> None:
         """Prepare a set under that of its two names that isn't in use."""
         name = wanted.spec.name
-        names = [each for each in (name, name + TWIN) if each != used]
+        names = [each for each in both_names(name) if each != used]
         ready = [each for each in names if each in self.actual.sets and _same_shape(wanted, self.actual.sets[each])]
         free = [each for each in names if each not in self.actual.sets]
         spare = (ready or free or names)[0]
@@ -235,7 +235,7 @@ class Draft:
     def _clear(self) -> None:
         """Delete what neither the desired ruleset nor the coming one has."""
         chains, actual = {*self.desired.chains, *self.coming.chains}, self.actual
-        sets = {*self.real.values(), *(each for name in self.coming.sets for each in (name, name + TWIN))}
+        sets = {*self.real.values(), *(each for name in self.coming.sets for each in both_names(name))}
         remade = {each.name for each in self.prepare if isinstance(each, DeleteSet)}
         gone = {name: None for name in actual.chains if name not in chains}
         # What goes out of use but comes again is emptied, for what it leads to may go.
@@ -302,6 +302,11 @@ def _elements(desired: Set, added: Elements, removed: Elements) -> Iterator[Oper
         yield DeleteElements(desired.spec, removed)
     if len(added):
         yield AddElements(desired.spec, added)
+
+
+def both_names(name: str) -> tuple[str, str]:
+    """Give the two names that the kernel may have a desired set under."""
+    return name, name + TWIN
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gatewrit.kernel.draft import TWIN, Draft
+from gatewrit.kernel.draft import Draft, both_names
 from gatewrit.kernel.ruleset import Ruleset, Set
 from gatewrit.kernel.transaction import (
     Actual,
@@ -126,7 +126,7 @@ def settled(desired: Ruleset, actual: Actual) -> Actual:
     """Give an `actual` that `diff` found nothing to change in, with the desired elements: one copy of a million."""
     sets = dict(actual.sets)
     for name, each in desired.sets.items():
-        for real in (name, name + TWIN):
+        for real in both_names(name):
             if real in sets and len(sets[real].elements) == len(each.elements):
                 sets[real] = Set(sets[real].spec, each.elements)
     return replace(actual, sets=sets)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gatewrit.kernel.draft import TWIN
+from gatewrit.kernel.draft import both_names
 from gatewrit.kernel.ruleset import InSet, Ruleset
 
 if TYPE_CHECKING:
@@ -52,13 +52,12 @@ def _sets(rule: Rule) -> frozenset[str]:
 
 def _lacking(wanted: Set, there: Mapping[str, Set]) -> int:
     """Count the elements that are missing of a set, which may go by either of its names."""
-    name, count = wanted.spec.name, len(wanted.elements)
-    found = [there[each].elements for each in (name, name + TWIN) if each in there]
+    found = [there[each].elements for each in both_names(wanted.spec.name) if each in there]
     return min(
         (
             0 if each is wanted.elements else len(wanted.elements.minus(each))
             for each in found
             if each.width == wanted.elements.width
         ),
-        default=count,
+        default=len(wanted.elements),
     )
