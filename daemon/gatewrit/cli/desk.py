@@ -10,6 +10,7 @@ from gatewrit.cli.app import fault_json
 from gatewrit.engine import byhand
 from gatewrit.engine.byhand import Done, Request
 from gatewrit.engine.takeback import Taking
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,7 +49,7 @@ def done_json(done: Done) -> dict[str, Any]:
     return {
         "ok": done.outcome.ok,
         "policies": [act.policy for act in done.acts],
-        "until": None if until is None else byhand.shown(until),
+        "until": None if until is None else utc_text(until),
         "held": done.held,
         "generation": done.outcome.generation,
         "changed": done.outcome.changed,

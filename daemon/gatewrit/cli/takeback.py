@@ -15,11 +15,12 @@ from gatewrit.cli.completion import Known
 from gatewrit.cli.service import have_done
 from gatewrit.cli.taken import look_into
 from gatewrit.engine import undo
-from gatewrit.engine.byhand import RefusedError, shown
+from gatewrit.engine.byhand import RefusedError
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.engine.generations import Generations
 from gatewrit.engine.takeback import Taking
 from gatewrit.kernel.socket import KernelError
+from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:
     from gatewrit.engine.undo import Unconfirmed
@@ -73,7 +74,7 @@ def _list(settings: Settings, *, as_json: bool) -> int:
         items = [
             {
                 "generation": one.number,
-                "since": shown(one.at),
+                "since": utc_text(one.at),
                 "policies": one.policies,
                 "restores": one.restores,
             }
@@ -83,7 +84,7 @@ def _list(settings: Settings, *, as_json: bool) -> int:
     else:
         for one in known:
             back = "" if one.restores is None else f", put back from {one.restores}"
-            click.echo(f"{one.number:6}  since {shown(one.at)}  policies: {one.policies}{back}")
+            click.echo(f"{one.number:6}  since {utc_text(one.at)}  policies: {one.policies}{back}")
         if not known and not lost:
             click.echo("no generation is kept yet")
     for each in lost:

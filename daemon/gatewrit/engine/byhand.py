@@ -174,10 +174,10 @@ def _suspend(
         raise RefusedError(
             "bad_until",
             f"nothing was suspended: a suspension needs an end that is still to come, and what counts as now here is "
-            f"{shown(now)}; give an instant after it (if that is wrong, see clock_untrusted in `gatewrit status`)",
+            f"{utc_text(now)}; give an instant after it (if that is wrong, see clock_untrusted in `gatewrit status`)",
         )
     if until - now > LONGEST:
-        latest = shown(now + LONGEST)
+        latest = utc_text(now + LONGEST)
         raise RefusedError(
             "bad_until",
             f"a suspension from the command line lasts 7 days at most, so until {latest}; for longer, raise the "
@@ -238,7 +238,8 @@ def troubles(book: Book, now: int) -> list[Trouble]:
         Trouble(
             "suspended_by_hand",
             "warning",
-            f"{name} is suspended until {shown(each.until)}, by {each.by} since {shown(each.since)}: {each.reason}",
+            f"{name} is suspended until {utc_text(each.until)}, by {each.by} since {utc_text(each.since)}: "
+            f"{each.reason}",
             name,
         )
         for name, each in sorted(book.suspensions.items())
@@ -253,17 +254,12 @@ def told(acts: Iterable[Act], outcome: Outcome) -> str:
     if not acts:
         return "nothing was suspended, so nothing is resumed"
     said = {
-        "suspended": f"suspended until {shown(acts[0].until or 0)}: {names}; then their files say again what counts",
+        "suspended": f"suspended until {utc_text(acts[0].until or 0)}: {names}; then their files say again what counts",
         "resumed": f"suspended no more: {names}",
         "released": f"released: {names}",
         "forgotten": f"forgotten, with its counts and kept texts: {names}",
     }[acts[0].kind]
     return f"{said}; {outcome.sentence}"
-
-
-def shown(epoch: int) -> str:
-    """Give an instant as people and programs read it."""
-    return utc_text(epoch)
 
 
 def load(state: Path) -> Book:

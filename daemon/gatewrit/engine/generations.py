@@ -12,9 +12,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.engine import durable
-from gatewrit.engine.byhand import shown
 from gatewrit.engine.store import NOT_KEPT
-from gatewrit.policy.instant import LAST
+from gatewrit.policy.instant import LAST, utc_text
 from gatewrit.policy.terms import State
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class Generations:
         """Say which generations are kept."""
         if not self.known:
             return "none is kept yet"
-        listed = [f"{each.number} (since {shown(each.at)})" for _, each in sorted(self.known.items())]
+        listed = [f"{each.number} (since {utc_text(each.at)})" for _, each in sorted(self.known.items())]
         return f"kept are those from {', '.join(listed)} on"
 
     def _drop(self, numbers: Iterable[int]) -> None:

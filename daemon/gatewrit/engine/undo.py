@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatewrit.engine import durable
-from gatewrit.engine.byhand import RefusedError, shown
+from gatewrit.engine.byhand import RefusedError
 from gatewrit.engine.status import Trouble
-from gatewrit.policy.instant import LAST
+from gatewrit.policy.instant import LAST, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class Undo:
         waits = self.unconfirmed
         if waits is None:
             return ""
-        return f"; unless `gatewrit confirm` comes by {shown(waits.deadline)}, generation {waits.base} is put back"
+        return f"; unless `gatewrit confirm` comes by {utc_text(waits.deadline)}, generation {waits.base} is put back"
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -98,13 +98,13 @@ class Undo:
         if (waits := self.unconfirmed) is not None:
             message = (
                 f"what was changed since generation {waits.base} waits to be confirmed, by order of {waits.by}; "
-                f"at {shown(waits.deadline)} that generation is put back"
+                f"at {utc_text(waits.deadline)} that generation is put back"
             )
             found.append(Trouble("unconfirmed", "warning", message))
         if (back := self.rolled_back) is not None:
             why = "as nobody confirmed the change" if back.expired else f"by {back.by}"
             message = (
-                f"generation {back.generation} was put back at {shown(back.at)}, {why}; what the policy files say "
+                f"generation {back.generation} was put back at {utc_text(back.at)}, {why}; what the policy files say "
                 "beyond that isn't enforced, and changes to them aren't followed"
             )
             found.append(Trouble("rolled_back", "error", message))
