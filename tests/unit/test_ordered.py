@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from unit.test_out_of_memory import bulk, order
 from unit.test_time import Bench
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from gatewrit.engine.byhand import Done
@@ -26,6 +28,23 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     # Any list is bulk here.
     monkeypatch.setattr(intake, "BULK", 2)
     return Bench(tmp_path)
+
+
+@asynccontextmanager
+async def living(bench: Bench) -> AsyncIterator[Daemon]:
+    """Have a daemon live with one order in force, `first`."""
+    order(bench, 1, "first")
+    async with bench.running():
+        assert bench.daemon is not None
+        yield bench.daemon
+
+
+@asynccontextmanager
+async def living_again(bench: Bench) -> AsyncIterator[Daemon]:
+    """Have the next daemon live, over what the one before left."""
+    async with bench.running(reload=False):
+        assert bench.daemon is not None
+        yield bench.daemon
 
 
 def states(daemon: Daemon) -> dict[str, str]:
@@ -45,10 +64,7 @@ async def base(bench: Bench, daemon: Daemon) -> set[str]:
 @pytest.mark.parametrize("ordered", [True, False], ids=["by a signal", "by itself"])
 @pytest.mark.parametrize("overtaken", [False, True], ids=["", "overtaken by a change of the files"])
 async def test_a_bulk_list_that_was_ordered_is_not_taken_back(bench: Bench, ordered: bool, overtaken: bool) -> None:  # noqa: FBT001 - by name
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         bulk(bench, 6000)
         if overtaken:
             commit = bench.kernel.commit
@@ -67,10 +83,7 @@ async def test_a_bulk_list_that_was_ordered_is_not_taken_back(bench: Bench, orde
 
 
 async def test_reloads_that_change_nothing_put_a_trial_off_for_ever_no_more(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         order(bench, 2, "tried")
         assert (await daemon.reload(Expecting(100, "tester", 0))).ok
         await bench.pass_(60)
@@ -81,10 +94,7 @@ async def test_reloads_that_change_nothing_put_a_trial_off_for_ever_no_more(benc
 
 
 async def test_what_is_changed_on_trial_has_all_of_its_time(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         assert (await daemon.reload(Expecting(100, "tester", 0))).ok
         await bench.pass_(60)
         order(bench, 2, "tried")
@@ -97,10 +107,7 @@ async def test_what_is_changed_on_trial_has_all_of_its_time(bench: Bench) -> Non
 
 
 async def test_a_daemon_that_dies_while_it_takes_back_has_the_next_one_do_it(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         order(bench, 2, "tried")
         assert (await daemon.reload(Expecting(5, "tester", 0))).ok
         commit, died = bench.kernel.commit, asyncio.Event()
@@ -114,9 +121,7 @@ async def test_a_daemon_that_dies_while_it_takes_back_has_the_next_one_do_it(ben
         await asyncio.wait_for(died.wait(), 10)
         # It ends here, with the rules as they were.
     bench.kernel.commit = commit  # type: ignore[method-assign]
-    async with bench.running(reload=False):
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living_again(bench) as daemon:
         await bench.until(lambda: states(daemon))
         assert states(daemon) == {"first": "in_force"}
         assert bench.codes == ["rolled_back"]
@@ -124,13 +129,10 @@ async def test_a_daemon_that_dies_while_it_takes_back_has_the_next_one_do_it(ben
 
 
 async def test_a_daemon_that_starts_amid_a_trial_takes_nothing_of_it_for_ordered(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        assert bench.daemon is not None
+    async with living(bench) as daemon:
         order(bench, 2, "tried")
-        assert (await bench.daemon.reload(Expecting(5, "tester", 0))).ok
-    async with bench.running(reload=False):
-        daemon = bench.daemon
+        assert (await daemon.reload(Expecting(5, "tester", 0))).ok
+    async with living_again(bench) as daemon:
         await bench.until(lambda: "unconfirmed" in bench.codes)
         assert states(daemon) == {"first": "in_force", "tried": "in_force"}
         await bench.pass_(10)
@@ -140,10 +142,7 @@ async def test_a_daemon_that_starts_amid_a_trial_takes_nothing_of_it_for_ordered
 
 
 async def test_what_is_still_being_prepared_when_the_time_is_over_never_comes(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         bulk(bench, 6000)
         commit = bench.kernel.commit
 
@@ -157,18 +156,13 @@ async def test_what_is_still_being_prepared_when_the_time_is_over_never_comes(be
         assert (outcome.ok, outcome.sentence.partition(":")[0]) == (False, "taken back")
         await bench.until(lambda: bench.clock.waiting)
         assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
-    async with bench.running(reload=False):
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living_again(bench) as daemon:
         await bench.until(lambda: states(daemon))
         assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
 
 
 async def test_a_trial_that_never_began_does_not_come_with_the_next_start(bench: Bench) -> None:
-    order(bench, 1, "first")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         bulk(bench, 6000)
         commit, died = bench.kernel.commit, asyncio.Event()
 
@@ -182,9 +176,7 @@ async def test_a_trial_that_never_began_does_not_come_with_the_next_start(bench:
     trial.cancel()
     bench.kernel.commit = commit  # type: ignore[method-assign]
     await bench.clock.pass_(10)
-    async with bench.running(reload=False):
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living_again(bench) as daemon:
         await bench.until(lambda: bench.clock.waiting)
         assert (states(daemon), bench.codes) == ({"first": "in_force"}, ["rolled_back"])
 
@@ -199,11 +191,8 @@ async def test_nobody_waits_for_ever_for_what_somebody_overtook(
     request_: Taking | Request,
     ok: bool,  # noqa: FBT001 - by name
 ) -> None:
-    order(bench, 1, "first")
     order(bench, 2, "gone")
-    async with bench.running():
-        daemon = bench.daemon
-        assert daemon is not None
+    async with living(bench) as daemon:
         bulk(bench, 6000)
         (bench.policies / "gone.yaml").unlink()
         commit = bench.kernel.commit
