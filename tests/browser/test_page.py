@@ -343,3 +343,22 @@ async def test_the_page_fits(  # noqa: PLR0917
             assert len(await window.page.evaluate(COLUMNS)) < 2, "each row has its columns where the others have them"
             if (folder := os.environ.get("SCREENSHOTS")) and picture in TAKEN:
                 await window.page.screenshot(path=Path(folder) / f"{picture}.png")
+
+
+#: Instants that reach into what stands beside them.
+BEYOND = """() => [...document.querySelectorAll("td time")].filter((time) => {
+    const cell = time.closest("td"), room = parseFloat(getComputedStyle(cell).paddingRight);
+    return time.getBoundingClientRect().right > cell.getBoundingClientRect().right - room + 1;
+  }).map((time) => time.textContent)"""
+
+
+async def test_an_instant_with_seconds_has_room(opener: Opener, space: Namespace) -> None:
+    source = gateway(now())
+    first, *others = source.held.policies
+    assert first.effective is not None
+    odd = replace(first.effective.start, epoch=first.effective.start.epoch + 11)
+    view = replace(first, effective=replace(first.effective, start=odd, until=odd, review_by=odd))
+    source.held = replace(source.held, policies=(view, *others))
+    async with serving(space, source) as base, opener.window(width=1300, height=900) as window:
+        await window.open("/", base)
+        assert await window.page.evaluate(BEYOND) == []
