@@ -150,7 +150,7 @@ class _Drawn:
         if turned := self._turned(mine, ragged):
             usual, parts = turned
             cut, ragged = prefixes(parts.first, parts.last, _PIECES)
-        pieces = _Entries(cut.start, _ends_of(cut.start, cut.length), parts.label[cut.index])
+        pieces = _Entries(cut.start, cut.end, parts.label[cut.index])
         hashes, left = self._hashes(pieces, cut.length)
         rest = _joined(parts.take(ragged), left).in_order()
         if len(rest) > len(parts) // 8 and _weight(len(hashes), len(rest)) > _weight(0, len(parts)):

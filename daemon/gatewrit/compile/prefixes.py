@@ -83,9 +83,10 @@ def ends_of(family: Family, addresses: Addresses) -> Bits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefixes:
-    """Prefixes: where each begins, its length, and the index of the range that it is a part of."""
+    """Prefixes: where each begins and ends, its length, and the index of the range that it is a part of."""
 
     start: Bits
+    end: Bits
     length: Lengths
     index: NDArray[np.intp]
 
@@ -95,24 +96,44 @@ class Prefixes:
 
 def prefixes(first: Bits, last: Bits, most: int) -> tuple[Prefixes, NDArray[np.bool_]]:
     """Cut each range into the fewest prefixes, and say which ranges would need more than `most`: those are left out."""
-    index = np.arange(len(first))
     ragged = np.zeros(len(first), np.bool_)
-    found: list[tuple[Bits, Lengths, NDArray[np.intp]]] = []
+    index, length = _whole(first, last)
+    if len(index) == len(first):
+        return Prefixes(first, last, length, index), ragged
+    found = [Prefixes(first.take(index), last.take(index), length, index)]
+    left = np.ones(len(first), np.bool_)
+    left[index] = False
+    index = np.flatnonzero(left)
+    first, last = first.take(index), last.take(index)
     for _ in range(most):
-        if not len(index):
-            break
         size = np.minimum(_zeros_behind(first), _size(first, last))
-        found.append((first, 128 - size, index))
         end = _last_of(first, size)
+        found.append(Prefixes(first, end, 128 - size, index))
         more = (end.high != last.high) | (end.low != last.low)
         first, last, index = after(end.take(more)), last.take(more), index[more]
+        if not len(index):
+            break
     ragged[index] = True
-    if not found:
-        return Prefixes(first, np.zeros(0, np.int64), index), ragged
-    start = joined([each for each, _, _ in found])
-    length, whose = (np.concatenate([part[at] for part in found]) for at in (1, 2))
-    kept = ~ragged[whose]
-    return Prefixes(start.take(kept), length[kept], whose[kept]), ragged
+    start, end = joined([each.start for each in found]), joined([each.end for each in found])
+    length, whose = (np.concatenate([getattr(each, part) for each in found]) for part in ("length", "index"))
+    if len(index):
+        kept = ~ragged[whose]
+        start, end, length, whose = start.take(kept), end.take(kept), length[kept], whose[kept]
+    return Prefixes(start, end, length, whose), ragged
+
+
+def _whole(first: Bits, last: Bits) -> tuple[NDArray[np.intp], Lengths]:
+    """Say which ranges are one prefix, as most lists have them, and give their lengths: told without cutting."""
+    high, low = first.high ^ last.high, first.low ^ last.low
+    # All that differs is a run of ones at the end, which begins in one of the two halves.
+    above = low == _ONES
+    run = np.where(above, high, low)
+    one = (above | (high == 0)) & (run & run + _ONE == 0) & (first.high & high == 0) & (first.low & low == 0)
+    index = np.flatnonzero(one)
+    run, above = run[index], above[index]
+    ones = np.frexp((run + _ONE).astype(np.float64))[1].astype(np.int64) - 1
+    ones[run == _ONES] = 64
+    return index, 128 - ones - 64 * above
 
 
 def _log2(values: Words) -> Lengths:

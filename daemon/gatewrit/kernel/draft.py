@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from gatewrit.kernel.crossing import Asked, Change, Crossing, Way, crossing, look_ups
-from gatewrit.kernel.elements import Elements, Verdict
+from gatewrit.kernel.elements import Elements, Verdict, difference
 from gatewrit.kernel.expressions import Immediate
 from gatewrit.kernel.ruleset import ByMap, InSet, Rule, Ruleset, Set, lower
 from gatewrit.kernel.transaction import (
@@ -104,7 +103,7 @@ class Draft:
             elif wanted.elements is there.elements:
                 self.real[name] = used
             else:
-                added, removed = _difference(wanted.elements, there.elements)
+                added, removed = difference(wanted.elements, there.elements)
                 little = len(added) + len(removed) <= max(_FEW, len(wanted.elements) // _PART)
                 if not little or not self._fits(tuple(_elements(self._as(wanted, used), added, removed))):
                     others.append(wanted)
@@ -142,7 +141,7 @@ class Draft:
             name, elements = wanted.spec.name, wanted.elements
             used = self.used.get(name)
             there = self.actual.sets[used].elements if used is not None else elements.take(slice(0, 0))
-            gained, lost = _difference(elements, there) if there.width == elements.width else (elements, there)
+            gained, lost = difference(elements, there) if there.width == elements.width else (elements, there)
             changes[name] = Change(asked[name], gained, lost, anew=True)
         gone = self.used.keys() - self.desired.sets.keys()
         for look_up in (each for asks in self.way.values() for each in asks if each.name in gone):
@@ -199,7 +198,7 @@ class Draft:
             self.prepare.append(AddSet(mine.spec))
             self.prepare += _elements(mine, wanted.elements, wanted.elements.take(slice(0, 0)))
         else:
-            self.prepare += _elements(mine, *_difference(wanted.elements, there.elements))
+            self.prepare += _elements(mine, *difference(wanted.elements, there.elements))
 
     @staticmethod
     def _as(wanted: Set, name: str) -> Set:
@@ -273,22 +272,6 @@ def _lowered(rules: Iterable[Rule]) -> list[Lowered]:
 def _found(chain: ActualChain) -> list[Lowered]:
     """Give the rules of a chain as they are compared with those that are wanted."""
     return [(rule.expressions, rule.comment) for rule in chain.rules]
-
-
-#: Differences by what is wanted, with what was found then: what is prepared is compared once more when it counts.
-_compared: WeakKeyDictionary[Elements, tuple[ref[Elements], Elements, Elements]] = WeakKeyDictionary()
-
-
-def _difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
-    """Give what is to be added, and what is to be removed."""
-    before = _compared.get(wanted)
-    if before is not None and before[0]() is found:
-        return before[1:]
-    added, removed = wanted.apart(found)
-    if len(added) + len(removed) <= len(wanted) // 4:
-        # Larger ones aren't asked about twice: their elements are then prepared.
-        _compared[wanted] = ref(found), added, removed
-    return added, removed
 
 
 def _leading_to(elements: Elements, chains: Collection[str]) -> Elements:

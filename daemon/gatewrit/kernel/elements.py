@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, Self, cast
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -70,9 +71,7 @@ class Elements:
     _digest: bytes | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.first) and not (
-            keys.at_most(self.first, self.last, self.width) and keys.below(self.last[:-1], self.first[1:], self.width)
-        ):
+        if not keys.disjoint(self.first, self.last, self.width):
             raise ValueError("elements must be sorted and disjoint")
         if not self.verdicts:
             # A million zeros in the room of one.
@@ -129,7 +128,17 @@ class Elements:
         """Give the elements where `mask` is set, or those of a slice."""
         first = self.first[mask]
         last = first if self.last is self.first else self.last[mask]
-        return Elements(self.width, first, last, self.verdict[mask], self.verdicts)
+        return self._chosen(first, last, self.verdict[mask])
+
+    def _chosen(self, first: Keys, last: Keys, verdict: NDArray[np.int32]) -> Elements:
+        """Give some of the elements: sorted and disjoint as all are, which isn't checked again for many sets."""
+        found = object.__new__(Elements)
+        for array in (first, last, verdict):
+            array.flags.writeable = False
+        said = {"width": self.width, "first": first, "last": last, "verdict": verdict, "verdicts": self.verdicts}
+        for name, value in {**said, "_digest": None}.items():
+            object.__setattr__(found, name, value)
+        return found
 
     def minus(self, other: Elements) -> Elements:
         """Give the elements that `other` doesn't have in just this form: same range, same verdict."""
@@ -174,6 +183,22 @@ class Elements:
                 found.update(array.tobytes())
             object.__setattr__(self, "_digest", found.digest())  # frozen for everybody else
         return cast("bytes", self._digest)
+
+
+#: Differences by what is wanted, with what was found then: what is prepared is compared once more when it counts.
+_compared: WeakKeyDictionary[Elements, tuple[ref[Elements], Elements, Elements]] = WeakKeyDictionary()
+
+
+def difference(wanted: Elements, found: Elements) -> tuple[Elements, Elements]:
+    """Give what is to be added, and what is to be removed."""
+    before = _compared.get(wanted)
+    if before is not None and before[0]() is found:
+        return before[1:]
+    added, removed = wanted.apart(found)
+    if len(added) + len(removed) <= len(wanted) // 4:
+        # Larger ones aren't asked about twice: their elements are then prepared.
+        _compared[wanted] = ref(found), added, removed
+    return added, removed
 
 
 def _renumber(verdict: NDArray[np.int32], verdicts: Sequence[Verdict]) -> tuple[NDArray[np.int32], tuple[Verdict, ...]]:

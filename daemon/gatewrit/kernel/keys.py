@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Order = NDArray[np.intp] | slice
 
 AS_THEY_ARE, BACKWARDS = slice(None), slice(None, None, -1)
+#: Widths whose keys are one number each, with its type as the kernel has it and as this machine does.
+_NUMBERS = {size: (np.dtype(f">u{size}"), np.dtype(f"=u{size}")) for size in (1, 2, 4, 8)}
 
 
 def matrix(keys: Keys, width: int) -> Octets:
@@ -43,7 +45,10 @@ def numbers(octets: Octets) -> list[NDArray[Any]]:
 
 def comparable(keys: Keys, width: int) -> NDArray[Any]:
     """Give the keys as what sorts alike and is compared fastest: as numbers, if one is enough for each."""
-    return numbers(matrix(keys, width))[0] if width in {1, 2, 4, 8} else keys
+    if width not in _NUMBERS:
+        return keys
+    theirs, ours = _NUMBERS[width]
+    return np.ascontiguousarray(keys).view(theirs).astype(ours)
 
 
 def same(one: Keys, two: Keys, width: int) -> bool:
@@ -51,16 +56,13 @@ def same(one: Keys, two: Keys, width: int) -> bool:
     return one is two or np.array_equal(matrix(one, width), matrix(two, width))
 
 
-def at_most(one: Keys, two: Keys, width: int) -> bool:
-    """Whether each key of `one` is at most that of `two` in the same place."""
-    if one is two:
-        return True
-    return bool(np.all(comparable(one, width) <= comparable(two, width)))
-
-
-def below(one: Keys, two: Keys, width: int) -> bool:
-    """Whether each key of `one` is below that of `two` in the same place."""
-    return bool(np.all(comparable(one, width) < comparable(two, width)))
+def disjoint(first: Keys, last: Keys, width: int) -> bool:
+    """Whether ranges end where they begin or later, and each ends before the next one begins."""
+    begin = comparable(first, width)
+    if first is last:
+        return bool((begin[:-1] < begin[1:]).all())
+    end = comparable(last, width)
+    return bool((begin <= end).all() and (end[:-1] < begin[1:]).all())
 
 
 def order(octets: Octets) -> Order:

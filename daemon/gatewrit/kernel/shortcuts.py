@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel.draft import both_names
+from gatewrit.kernel.elements import difference
 from gatewrit.kernel.ruleset import InSet, Ruleset
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _lacking(wanted: Set, there: Mapping[str, Set]) -> int:
     found = [there[each].elements for each in both_names(wanted.spec.name) if each in there]
     return min(
         (
-            0 if each is wanted.elements else len(wanted.elements.minus(each))
+            0 if each is wanted.elements else len(difference(wanted.elements, each)[0])
             for each in found
             if each.width == wanted.elements.width
         ),
