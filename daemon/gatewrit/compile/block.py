@@ -354,10 +354,11 @@ def _places(entries: _Entries, block: Block, length: int) -> tuple[NDArray[np.ui
     return entries.first.field(block.length, width), entries.last.field(block.length, width)
 
 
-def _parts(entries: _Entries, block: Block, length: int) -> float:
-    """Count the parts that sorted entries reach into; as a float, which holds them all."""
+def _parts(entries: _Entries, block: Block, length: int) -> int:
+    """Count the parts that sorted entries reach into."""
     first, last = _places(entries, block, length)
-    return float((last - first).astype(np.float64).sum()) + len(first) - float((first[1:] == last[:-1]).sum())
+    # Disjoint entries reach into no more parts than there are, which a number holds.
+    return int((last - first).sum()) + len(first) - int(np.count_nonzero(first[1:] == last[:-1]))
 
 
 def _occupied(entries: _Entries, block: Block, length: int) -> NDArray[np.bytes_]:
