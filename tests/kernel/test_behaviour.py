@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import reconcile
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
@@ -36,7 +37,7 @@ from gatewrit.kernel.ruleset import (
     Statement,
     lower,
 )
-from gatewrit.kernel.socket import KernelError, NftSocket
+from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import (
     AddChain,
     AddCounter,
@@ -60,7 +61,7 @@ from support.strategies import policy_sets, simple
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gatewrit.kernel.socket import Kernel
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.policy.model import Policy
     from lab import Namespace
 

@@ -15,8 +15,9 @@ import pytest
 
 from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel import endpoint, messages, wire
+from gatewrit.kernel.backend import KernelError, TableHeldError
 from gatewrit.kernel.ruleset import Chain, Hook, Ruleset
-from gatewrit.kernel.socket import KernelError, NftSocket, TableHeldError
+from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import AdoptTable, Tenure, Transaction, removal
 from lab import Namespace
 from support.gateway import NFT

@@ -55,14 +55,14 @@ def read_after(
             await kernel.commit(Transaction(tuple(each for each in changes if len(each.elements))))
             now = Set(spec, some(spec, {*HELD, *ADDED} - {*REMOVED}))
             touch = Touch(now, some(spec, ADDED), some(spec, REMOVED))
-            ask = kernel._asking.ask
+            ask = kernel._reader._asking.ask
 
             def noted(message: Any, **given: Any) -> tuple[bytes, ...]:
                 if message.kind == GETSETELEM:
                     dumped.append("h")
                 return ask(message, **given)
 
-            kernel._asking.ask = noted  # type: ignore[method-assign]
+            kernel._reader._asking.ask = noted  # type: ignore[method-assign]
             actual = await kernel.read(replace(before, sets={}, touched={"h": touch}))
             assert not actual.touched
             rows = actual.sets["h"].elements.rows()

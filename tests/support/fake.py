@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from gatewrit.kernel import expressions as nf
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.elements import Elements
 from gatewrit.kernel.ruleset import Set, lower
-from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import (
     Actual,
     ActualChain,

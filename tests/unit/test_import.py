@@ -249,6 +249,14 @@ def test_what_others_announce_inside_is_said(desk: Desk) -> None:
     )
 
 
+def test_of_many_others_the_first_are_said_and_the_rest_counted(desk: Desk) -> None:
+    others = "".join(f"206.51.26.{at}/32\t29136\n" for at in range(7))
+    _, out, complaint = desk.run("--asn", "18705", "--table", desk.feed("206.51.26.0/24\t18705\n" + others), "--json")
+    assert "206.51.26.4 (AS29136) and 2 more inside" in complaint
+    assert "206.51.26.5" not in complaint
+    assert len(json.loads(out)["others"]) == 7
+
+
 def test_one_bad_entry_refuses_the_feed_and_the_list_stays(desk: Desk) -> None:
     desk.list.write_text("8.8.8.0/24\n")
     code, _, complaint = desk.run(desk.feed("8.8.8.8\n10.0.0.0/24\n"))

@@ -75,6 +75,11 @@ def test_two_files_know_pyroute2() -> None:
     assert users == {"gatewrit.kernel.socket", "gatewrit.kernel.host"}
 
 
+def test_the_engine_knows_no_socket() -> None:
+    users = {package(name_of(path)) for path in FILES if "gatewrit.kernel.socket" in imports(path)}
+    assert users == {"cli", "kernel"}
+
+
 @pytest.mark.parametrize("pure", ["compile", "policy/model.py", "kernel/ruleset.py", "kernel/transaction.py"])
 def test_what_is_pure_has_no_clock_no_files_no_log(pure: str) -> None:
     paths = sorted((ROOT / pure).rglob("*.py")) if (ROOT / pure).is_dir() else [ROOT / pure]

@@ -12,9 +12,9 @@ import pytest
 from gatewrit.engine.byhand import Request
 from gatewrit.engine.intake import BULK
 from gatewrit.engine.reconcile import reconcile
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.draft import TWIN
 from gatewrit.kernel.plan import diff
-from gatewrit.kernel.socket import KernelError
 from support.fake import FakeKernel
 from support.gateway import policy, service
 from support.paper import Packet, by_rules

@@ -1,4 +1,4 @@
-"""The netlink socket where the kernel's answer isn't what it claims to be: the engine's own error, and no other."""
+"""Netlink where the kernel's answer isn't what it claims to be: the engine's own error, and no other."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import sys
 import pytest
 
 from gatewrit.kernel import messages, wire
-from gatewrit.kernel.socket import KernelError, NftSocket, _parse
+from gatewrit.kernel.backend import KernelError
+from gatewrit.kernel.readback import TableReader
+from gatewrit.kernel.socket import _parse
 
 TABLE = wire.string(1, "gatewrit") + wire.be64(4, 9)
 
 
-class Answering(NftSocket):
+class Answering(TableReader):
     """Asks nobody: every dump gives what it was made with, the generation is always 7."""
 
     def __init__(self, **dumps: bytes) -> None:
+        super().__init__()
         self._dumps = {getattr(messages, kind): payload for kind, payload in dumps.items()}
-        self._decoded = {}
-        self._owning = False
 
     async def generation(self) -> int:
         return 7
 
-    async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:  # noqa: ARG002 - as it is called
+    async def _dump(self, kind: int) -> tuple[bytes, ...]:
         return (self._dumps[kind],) if kind in self._dumps else ()
 
 
@@ -33,7 +34,7 @@ class Answering(NftSocket):
 @pytest.mark.parametrize("answer", [wire.string(1, "gatewrit"), b"\xff\xff\x01\x00", b"\x00"])
 async def test_a_dump_that_is_not_understood_is_a_refusal_of_the_kernel(kind: str, answer: bytes) -> None:
     with pytest.raises(KernelError) as told:
-        await Answering(**{"GETTABLE": TABLE, kind: answer}).read()
+        await Answering(**{"GETTABLE": TABLE, kind: answer}).read(None, 1, owning=False)
     assert told.value.errno == errno.EBADMSG
     assert "read the" in str(told.value)
 

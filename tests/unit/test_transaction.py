@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gatewrit.compile.render import compile_policies
 from gatewrit.engine.reconcile import NotConvergedError, reconcile
 from gatewrit.kernel import text
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
@@ -30,7 +31,6 @@ from gatewrit.kernel.ruleset import (
     Set,
     SetSpec,
 )
-from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import AddChain, DeleteRule, DeleteTable, FlushChain, Transaction, removal
 from gatewrit.policy.model import Transport
 from support.fake import FakeKernel

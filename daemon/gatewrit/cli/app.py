@@ -21,7 +21,7 @@ from gatewrit.api.control import HeldError
 from gatewrit.api.listen import ListenError
 from gatewrit.cli.completion import NAME
 from gatewrit.engine.claim import ClaimedError
-from gatewrit.kernel.socket import KernelError, TableHeldError
+from gatewrit.kernel.backend import KernelError, TableHeldError
 from gatewrit.policy.faults import suggest
 from gatewrit.settings import DEFAULT_FILE, SettingsError, load_settings
 

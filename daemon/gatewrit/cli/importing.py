@@ -25,7 +25,7 @@ from gatewrit.cli.app import FINE, REFUSED, Quit, print_json, refuse, verb
 from gatewrit.cli.written import write
 from gatewrit.compile.imported import line, prefixes, swings
 from gatewrit.policy import files
-from gatewrit.policy.faults import cap, fault
+from gatewrit.policy.faults import cap, fault, first_of
 from gatewrit.policy.feeds import Columns, Reader, lines_of
 from gatewrit.policy.files import MANIFEST, RefusedFile
 from gatewrit.policy.ranges import MAX_LIST_BYTES, parse_list, span_text
@@ -293,10 +293,9 @@ def _tell(output: Path, made: Made, *, as_json: bool) -> None:
     else:
         click.echo(f"{output}: stays as it is: these are the addresses that it lists already")
     if made.others:
-        shown = ", ".join(f"{span_text(each.span)} ({each.note})" for each in made.others[:_SHOWN])
-        more = f" and {len(made.others) - _SHOWN} more" if len(made.others) > _SHOWN else ""
+        shown = first_of([f"{span_text(each.span)} ({each.note})" for each in made.others], _SHOWN)
         click.echo(
-            f"gatewrit: others announce {shown}{more} inside of these prefixes, and are listed along. If they "
+            f"gatewrit: others announce {shown} inside of these prefixes, and are listed along. If they "
             "aren't meant, except them: `except: {prefixes: […]}` in the policy",
             err=True,
         )

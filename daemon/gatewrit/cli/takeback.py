@@ -19,7 +19,7 @@ from gatewrit.engine.byhand import RefusedError
 from gatewrit.engine.claim import ClaimedError
 from gatewrit.engine.generations import Generations
 from gatewrit.engine.takeback import Taking
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.backend import KernelError
 from gatewrit.policy.instant import utc_text
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.transaction import AddElements, AddSet, DeleteElements, DeleteSet
 
 if TYPE_CHECKING:
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.ruleset import Set
-    from gatewrit.kernel.socket import Kernel
     from gatewrit.kernel.transaction import Transaction
 
 

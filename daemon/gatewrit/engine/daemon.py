@@ -61,10 +61,10 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.snapshot import Snapshot
     from gatewrit.engine.store import Kept
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.beside import BesideReader
     from gatewrit.kernel.host import HostReader
     from gatewrit.kernel.notices import Notices
-    from gatewrit.kernel.socket import Kernel
     from gatewrit.policy.load import Reading
     from gatewrit.policy.model import Policy
     from gatewrit.policy.terms import Fault

@@ -12,10 +12,10 @@ from gatewrit.engine import memory, status
 from gatewrit.engine import reconcile as reconcile_
 from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
+from gatewrit.kernel.backend import KernelError, TableHeldError, held_text
 from gatewrit.kernel.draft import both_names
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.shortcuts import without_shortcuts
-from gatewrit.kernel.socket import KernelError, TableHeldError, held_text
 from gatewrit.kernel.transaction import Tenure
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.timing import Agenda
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.notices import Notice
     from gatewrit.kernel.ruleset import Ruleset
-    from gatewrit.kernel.socket import Kernel
     from gatewrit.kernel.transaction import Actual
 
 log = structlog.get_logger()

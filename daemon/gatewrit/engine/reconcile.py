@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gatewrit.engine.ahead import Ahead
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.plan import Plan, diff, settled
 from gatewrit.kernel.ruleset import Ruleset
 from gatewrit.kernel.shortcuts import without_shortcuts
-from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gatewrit.kernel.socket import Kernel
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.transaction import Actual, Touch
 
 #: Tries of one pass. A transaction that somebody else's change overtook is made anew from what is there now; after

@@ -11,7 +11,7 @@ import structlog
 from gatewrit.engine import memory
 from gatewrit.engine.ledger import Ledger
 from gatewrit.engine.timing import RARENESS
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.backend import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gatewrit.engine.reconcile import Pass
     from gatewrit.engine.scribe import Scribe
     from gatewrit.engine.timing import Agenda
-    from gatewrit.kernel.socket import Kernel
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.transaction import ActualCounter
 
 log = structlog.get_logger()

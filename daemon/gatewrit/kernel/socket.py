@@ -1,7 +1,7 @@
-"""The netlink socket: reads the whole table back consistently, and commits transactions. The only user of pyroute2.
+"""The netlink socket that owns the table and commits transactions; what it reads back it has `readback` ask for.
 
-A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending and
-asking happen in a thread, because the kernel works inside these calls, and the daemon must answer meanwhile.
+A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending
+happens in a thread, because the kernel works inside that call, and the daemon must answer meanwhile.
 """
 
 from __future__ import annotations
@@ -11,28 +11,25 @@ import errno
 import os
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nlsocket import AsyncNetlinkSocket, NetlinkRequest
 
 from gatewrit.kernel import endpoint, messages, wire
-from gatewrit.kernel.asking import Asking
+from gatewrit.kernel.backend import KernelError, TableHeldError
 from gatewrit.kernel.grace import grace
-from gatewrit.kernel.ruleset import TABLE
-from gatewrit.kernel.touched import as_said, worth_asking
-from gatewrit.kernel.transaction import Actual, Tenure
+from gatewrit.kernel.readback import TableReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from gatewrit.kernel.messages import Message
     from gatewrit.kernel.ruleset import Set
-    from gatewrit.kernel.transaction import ActualCounter, Touch, Transaction
+    from gatewrit.kernel.transaction import Actual, ActualCounter, Transaction
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 #: NFNL_BATCH_GENID: the batch is refused with ERESTART unless the ruleset is still at this generation.
@@ -48,78 +45,6 @@ _MAX_ERRNO = 4095
 
 #: Seconds without an answer after which it is lost: the kernel has put one there when `send` returns.
 _PATIENCE = 5.0
-
-#: How often a dump is tried again because somebody changed the ruleset meanwhile.
-_READ_ATTEMPTS = 20
-
-
-class KernelError(Exception):
-    """The kernel refused, or could not be asked. `errno` is its reason, `operation` what was tried."""
-
-    def __init__(self, code: int, operation: str) -> None:
-        self.errno = code
-        self.operation = operation
-        super().__init__(f"{operation}: {os.strerror(code)} ({errno.errorcode.get(code, code)})")
-
-
-class TableHeldError(KernelError):
-    """The table is owned by somebody else's socket, `holder` by its netlink port: only that one can change it."""
-
-    def __init__(self, holder: int) -> None:
-        super().__init__(errno.EPERM, "change the table")
-        self.holder = holder
-
-    def __str__(self) -> str:
-        return held_text(self.holder)
-
-
-def held_text(holder: int) -> str:
-    """Say who owns the table instead of us, and what that means."""
-    return (
-        f"the table inet {TABLE} is owned by another program's netlink socket (port {holder}, usually its process id): "
-        "nothing can be changed in it, and what it has stays as it is"
-    )
-
-
-class Kernel(Protocol):
-    """What the engine asks of a kernel; the real one is `NftSocket`, the tests' fake behaves alike."""
-
-    @property
-    def room(self) -> int:
-        """The most bytes that a batch should have: a bound on how long others wait for the kernel's lock."""
-
-    @property
-    def largest(self) -> int | None:
-        """The most bytes that a transaction can have; None if it may be as large as it must."""
-
-    async def read(self, known: Actual | None = None) -> Actual:
-        """Read the whole table at one generation.
-
-        The elements of sets that are in `known`, and still the same sets, are taken from there. Of those that `known`
-        has as touched, it may be enough to read back what was changed.
-        """
-
-    async def read_sets(self, names: Sequence[str]) -> dict[str, tuple[Set, int]]:
-        """Read some sets by themselves in this order, each with its handle, at whatever generation.
-
-        Those may be left out, and all behind them, at which somebody changed the ruleset. Raises `KernelError`.
-        """
-
-    async def counters(self) -> Mapping[str, ActualCounter]:
-        """Read only the counters."""
-
-    async def generation(self) -> int:
-        """Ask for the ruleset's generation, which grows with every transaction of anybody."""
-
-    async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
-        """Carry out all of it or nothing; with `generation`, only if nobody changed anything since.
-
-        Raises `KernelError`, with ERESTART if somebody did. With ENOBUFS, or ETIMEDOUT where no answer came, it may
-        have been done all the same: read back.
-        """
-
-    async def grace(self) -> None:
-        """Wait until every packet is through that met anything from before the last commit."""
 
 
 @dataclass
@@ -177,8 +102,7 @@ class NftSocket:
         self._strays: asyncio.Task[None] | None = None
         self._waiting: int | None = None
         self._broken: int | None = None
-        self._asking = Asking()
-        self._decoded: messages.Decoded = {}
+        self._reader = TableReader()
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -186,7 +110,7 @@ class NftSocket:
 
     async def __aexit__(self, *_: object) -> None:
         await self._close()
-        await asyncio.to_thread(self._asking.close)
+        await asyncio.to_thread(self._reader.close)
         self.held.close()
 
     @property
@@ -251,59 +175,21 @@ class NftSocket:
         return allowed - _BATCH_SPARE
 
     async def read(self, known: Actual | None = None) -> Actual:
-        """Read the whole table at one generation; raises `KernelError` (EAGAIN where it never holds still)."""
+        """Read the whole table at one generation; see `Kernel.read`."""
         await self._try_owning()
-        for attempt in range(_READ_ATTEMPTS):
-            try:
-                before = await self.generation()
-                answers, there = await self._dump_all(before, known)
-                if await self.generation() == before:
-                    with _understood("read the table"):
-                        actual = await asyncio.to_thread(messages.decode, answers, there, self._decoded)
-                        tenure, holder = self._tenure(answers.tables)
-                    return replace(actual, tenure=tenure, holder=holder)
-            except KernelError as error:
-                # ENOENT: a set or the table went away between two questions.
-                if error.errno not in {errno.EINTR, errno.ENOENT, errno.EAGAIN}:
-                    raise
-            await asyncio.sleep(0.001 * 2 ** min(attempt, 7))
-        raise KernelError(errno.EAGAIN, "read the table while others keep changing the ruleset")
+        return await self._reader.read(known, self._port, owning=bool(self._owning))
 
     async def read_sets(self, names: Sequence[str]) -> dict[str, tuple[Set, int]]:
-        """Read some sets by themselves; it ends where one is changed meanwhile, and leaves out what isn't ours."""
-        found: dict[str, tuple[Set, int]] = {}
-
-        def read() -> None:
-            for name in names:
-                ((code, answers),) = self._asking.each([messages.set_request(name)])
-                described = messages.own_sets(answers)
-                if code or name not in described:
-                    continue
-                try:
-                    dumped = self._asking.ask(messages.request(messages.GETSETELEM, name))
-                except InterruptedError:
-                    return
-                made = messages.decode_set(described[name], dumped)
-                if made is not None:
-                    found[name] = made, wire.number(described[name][16])
-
-        with self._asked(lambda: "read some sets"), _understood("read some sets"):
-            await asyncio.to_thread(read)
-        return found
+        """Read some sets by themselves; see `Kernel.read_sets`."""
+        return await self._reader.read_sets(names)
 
     async def counters(self) -> Mapping[str, ActualCounter]:
         """Read only the counters."""
-        payloads = await self._dump(messages.GETOBJ)
-        with _understood("read the counters"):
-            found = [messages.decode_counter(payload) for payload in payloads]
-        return {counter.name: counter for counter in found if counter is not None}
+        return await self._reader.counters()
 
     async def generation(self) -> int:
-        """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
-        what = "ask for the generation"
-        answers = await self._ask(messages.request(messages.GETGEN), what, dump=False)
-        with _understood(what):
-            return wire.number(wire.attributes(b"".join(answers[:1]))[1])
+        """Ask for the ruleset generation of this network namespace."""
+        return await self._reader.generation()
 
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
         """Carry out all of it or nothing, acknowledged; see `Kernel.commit`."""
@@ -348,13 +234,15 @@ class NftSocket:
                 # Any other refusal is of today, and the next reading asks again.
                 self._owning = False if error.errno in {errno.EOPNOTSUPP, errno.EINVAL} else None
 
-    def _tenure(self, tables: Iterable[bytes]) -> tuple[Tenure, int | None]:
-        return messages.tenure(tables, self.held.getsockname()[0], owning=bool(self._owning))
+    @property
+    def _port(self) -> int:
+        port: int = self.held.getsockname()[0]
+        return port
 
     async def _other_holder(self) -> int | None:
         """Ask who owns the table, if it is neither we nor nobody."""
-        with suppress(KernelError), _understood("read the tables"):
-            return self._tenure(await self._dump(messages.GETTABLE))[1]
+        with suppress(KernelError):
+            return (await self._reader.tenure(self._port, owning=bool(self._owning)))[1]
         return None
 
     async def grace(self) -> None:
@@ -388,59 +276,6 @@ class NftSocket:
         await request.prepare()
         return request
 
-    async def _dump(self, kind: int, name: str | None = None) -> tuple[bytes, ...]:
-        return await self._ask(messages.request(kind, name), f"read {name or 'the table'}")
-
-    async def _elements(
-        self, names: Sequence[str], sets: Mapping[str, wire.Attributes], touched: Mapping[str, Touch]
-    ) -> tuple[dict[str, tuple[bytes, ...]], dict[str, Set]]:
-        """Read the elements of some sets, a thousand of them without a turn of the event loop for each.
-
-        Gives what the kernel dumped of those that aren't of a kind of ours, and the others. While the kernel dumps one
-        set, the ones before are decoded.
-        """
-        dumped: dict[str, tuple[bytes, ...]] = {}
-        made: dict[str, Set] = {}
-        if not names:
-            return dumped, made
-
-        def decode(name: str) -> None:
-            found = messages.decode_set(sets[name], dumped[name])
-            if found is not None:
-                made[name] = found
-                del dumped[name]
-
-        def read() -> None:
-            asked = [touched[name] for name in names if name in touched and worth_asking(touched[name])]
-            proved = as_said(asked, self._asking.each) if asked else set[str]()
-            made.update((name, touched[name].now) for name in proved)
-            with ThreadPoolExecutor(1, "decode") as decoder:
-                waiting = []
-                for name in names:
-                    if name not in proved:
-                        dumped[name] = self._asking.ask(messages.request(messages.GETSETELEM, name))
-                        waiting.append(decoder.submit(decode, name))
-                for each in waiting:
-                    each.result()
-
-        with self._asked(lambda: "read the sets"), _understood("read the sets"):
-            await asyncio.to_thread(read)
-        return dumped, made
-
-    async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
-        with self._asked(lambda: what):
-            return await asyncio.to_thread(self._asking.ask, message, dump=dump)
-
-    @contextmanager
-    def _asked(self, what: Callable[[], str]) -> Iterator[None]:
-        """Have the socket for questions open, and turn what goes wrong into `KernelError`."""
-        try:
-            # Here, for it belongs to the namespace of this thread.
-            self._asking.open()
-            yield
-        except OSError as error:
-            raise KernelError(error.errno or errno.EIO, what()) from error
-
     async def _acknowledged(self, request: NetlinkRequest) -> None:
         """Wait until the kernel says what became of a batch."""
         what = "commit a transaction"
@@ -459,34 +294,3 @@ class NftSocket:
             patience.cancel()
         if self._broken is not None:
             raise KernelError(self._broken, what)
-
-    async def _dump_all(self, generation: int, known: Actual | None) -> tuple[messages.Answers, Actual]:
-        """Ask for everything that isn't known; gives the answers, and what is known once they are there."""
-        tables = await self._dump(messages.GETTABLE)
-        with _understood("read the tables"):
-            table = messages.own_table(tables)
-            handle = None if table is None else wire.number(table[4])
-        if handle is None:
-            return messages.Answers(generation, tables), Actual(generation)
-        sets = await self._dump(messages.GETSET)
-        with _understood("read the sets"):
-            described = messages.own_sets(sets)
-            handles = {name: wire.number(parts[16]) for name, parts in described.items()}
-        mine = known if known is not None and handle == known.handle else Actual(generation)
-        names = [name for name, handle in handles.items() if name not in mine.sets or mine.handles.get(name) != handle]
-        touched = {name: each for name, each in mine.touched.items() if mine.handles.get(name) == handles.get(name)}
-        objects = await self._dump(messages.GETOBJ)
-        chains, rules = await self._dump(messages.GETCHAIN), await self._dump(messages.GETRULE)
-        flowtables = await self._dump(messages.GETFLOWTABLE)
-        elements, found = await self._elements(names, described, touched)
-        answers = messages.Answers(generation, tables, chains, rules, sets, objects, flowtables, elements, handles)
-        return answers, replace(mine, sets={**mine.sets, **found})
-
-
-@contextmanager
-def _understood(what: str) -> Iterator[None]:
-    """Turn an answer that isn't what it claims to be into `KernelError`: whoever asked tries again, and says so."""
-    try:
-        yield
-    except wire.WireError as error:
-        raise KernelError(errno.EBADMSG, f"{what}, of which this came back: {error}") from error

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gatewrit.kernel import expressions as nf
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.plan import diff
 from gatewrit.kernel.ruleset import (
@@ -39,7 +40,7 @@ from gatewrit.kernel.ruleset import (
     Statement,
     Unfragmented,
 )
-from gatewrit.kernel.socket import KernelError, NftSocket
+from gatewrit.kernel.socket import NftSocket
 from gatewrit.kernel.transaction import Tenure
 
 _CLONE_NEWNET = 0x40000000

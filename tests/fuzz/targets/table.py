@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from fuzz.targets.elements import pieces
 from gatewrit.kernel import messages, socket, wire
+from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.transaction import Actual
 
@@ -56,4 +57,4 @@ def _datagram(data: bytes) -> None:
     said = socket._parse(data, 0, len(data))
     assert isinstance(said["payload"], bytes)
     if (error := said["header"]["error"]) is not None:
-        assert str(socket.KernelError(error.code, "a test"))
+        assert str(KernelError(error.code, "a test"))

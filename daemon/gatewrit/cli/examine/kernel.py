@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.cli.examine.finding import Finding, unseen
-from gatewrit.kernel.socket import KernelError, NftSocket
+from gatewrit.kernel.backend import KernelError
+from gatewrit.kernel.socket import NftSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
