@@ -118,6 +118,10 @@ class Kernel(Protocol):
         have been done all the same: read back.
         """
 
+    @property
+    def committed(self) -> int:
+        """How many commits were acknowledged, each of which is one more generation."""
+
     async def grace(self) -> None:
         """Wait until every packet is through that met anything from before the last commit."""
 
@@ -177,6 +181,7 @@ class NftSocket:
         self._strays: asyncio.Task[None] | None = None
         self._waiting: int | None = None
         self._broken: int | None = None
+        self._committed = 0
         self._asking = Asking()
         self._decoded: messages.Decoded = {}
 
@@ -319,6 +324,12 @@ class NftSocket:
             if holder is None:
                 raise
             raise TableHeldError(holder) from None
+        self._committed += 1
+
+    @property
+    def committed(self) -> int:
+        """How many commits were acknowledged; see `Kernel.committed`."""
+        return self._committed
 
     async def _commit(self, encoded: Sequence[Message], generation: int | None, *, try_only: bool = False) -> None:
         """Send messages as one batch; `try_only` says whether the kernel would take them, and changes nothing."""
