@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from gatewrit.engine.beside import READ_EVERY, SETTLED
+from gatewrit.engine.config import Config
+from gatewrit.engine.daemon import Daemon
 from gatewrit.engine.drift import ASK_EVERY, Drift
+from gatewrit.engine.enforcer import LOOK_EVERY
+from gatewrit.engine.notify import Notifier
 from gatewrit.engine.timing import Agenda
+from gatewrit.kernel.beside import Beside
 from gatewrit.kernel.socket import KernelError
 from gatewrit.kernel.transaction import AddTable, DeleteTable, Transaction
 from support.clock import FakeClock
 from support.fake import FakeKernel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from gatewrit.kernel.notices import Notice
 
@@ -44,14 +53,15 @@ class Ears:
         self._other.close()
 
 
-class Silent(FakeKernel):
-    """Can be made to give no answer."""
+class Asked(FakeKernel):
+    """Counts how often it is asked for the generation, and can be made to give no answer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.silent = False
+        self.silent, self.asked = False, 0
 
     async def generation(self) -> int:
+        self.asked += 1
         if self.silent:
             raise KernelError(4, "ask for the generation")
         return await super().generation()
@@ -61,7 +71,7 @@ class Watch:
     """A drift's watch over a kernel; `stirred` counts how often what is beside was to be looked at."""
 
     def __init__(self) -> None:
-        self.kernel, self.clock, self.ears = Silent(), FakeClock(1_700_000_000), Ears()
+        self.kernel, self.clock, self.ears = Asked(), FakeClock(1_700_000_000), Ears()
         self.agenda = Agenda(self.clock)
         self.drift = Drift(self.kernel, self.clock, self.agenda, lambda: self.ears)  # type: ignore[arg-type, return-value]
         self.owned = True
@@ -156,3 +166,39 @@ async def test_we_listen_again_after_a_change_that_failed(watch: Watch) -> None:
         async with watch.drift.mute():
             raise ZeroDivisionError
     assert watch.ears.listening
+
+
+async def test_the_daemon_asks_between_its_looks(tmp_path: Path) -> None:
+    """And has what is beside the table read again as soon as others have changed anything."""
+    kernel, clock, ears = Asked(), FakeClock(1_700_000_000), Ears()
+    kernel.owning = True
+    read = list[float]()
+
+    def beside() -> Beside:
+        read.append(clock.elapsed)
+        return Beside()
+
+    async def until(what: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not what():
+            assert time.monotonic() < deadline, "the daemon didn't come to it"
+            await asyncio.sleep(0.001)
+
+    (tmp_path / "policies").mkdir()
+    config = Config("g", tmp_path / "policies", tmp_path / "state")
+    daemon = Daemon(config, kernel, clock, Notifier(None), notices=lambda: ears, beside=beside)  # type: ignore[arg-type, return-value]
+    task = asyncio.create_task(daemon.run())
+    try:
+        await asyncio.wait_for(daemon.reload(), 10)
+        await until(lambda: read and clock.waiting)
+        assert not ears.listening
+        kernel.now += 1
+        asked = kernel.asked
+        await clock.pass_(ASK_EVERY)
+        await until(lambda: kernel.asked > asked and clock.waiting)
+        await clock.pass_(SETTLED)
+        await until(lambda: read[1:])
+        assert clock.elapsed - read[0] < min(LOOK_EVERY, READ_EVERY)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
