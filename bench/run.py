@@ -94,8 +94,12 @@ def _measure(table: Table, asked: Asked, results: dict[str, Any], began: float) 
 
 
 def _loaded(table: Table, asked: Asked) -> None:
-    """Load round by round, each into a fresh gateway; measure all else at that of the last round."""
+    """Load round by round, each into a fresh gateway; measure all else at that of the last round.
+
+    The rivals go first in each, for our daemon may listen to nftables, which slows everybody's transactions.
+    """
     for round_ in range(asked.rounds):
+        updates.rivals_load(table, asked.size, round_)
         with Standing() as standing:
             updates.load(table, asked, standing, round_)
             if round_ < asked.rounds - 1:

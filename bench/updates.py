@@ -23,29 +23,41 @@ _SUBSCRIBER = "100.64.9.9"
 # -- a million loaded, side by side ----------------------------------------------------------------------------------
 
 
+def rivals_load(table: Table, size: int, round_: int) -> None:
+    """One round of nft and ipset, the list of `load` into an empty table; while no daemon of ours runs.
+
+    Whoever listens to nftables' notifications in any network namespace slows every transaction of all others.
+    """
+    made, said = _round(size, round_)
+    with tempfile.TemporaryDirectory() as folder, Namespace("nft") as space:
+        rival = rivals.nft(space, rivals.write_nft(made, Path(folder, "nft")))
+    table.row("load.nft", f"{said}: nft -f, one interval set", "s").values.append(rival.seconds)
+    table.row("load.memory.nft", "… peak memory of nft", "MB").values.append(rival.peak)
+    with tempfile.TemporaryDirectory() as folder, Namespace("ipset") as space:
+        rival = rivals.ipset(space, rivals.write_ipset(made, Path(folder, "ipset")))
+    table.row("load.ipset", f"{said}: ipset restore, hash:net", "s").values.append(rival.seconds)
+
+
 def load(table: Table, asked: Asked, standing: Standing, round_: int) -> None:
-    """One round: the same new list by ours, by nft and by ipset, each into an empty table."""
-    made = lists.mixed(asked.size, seed=100 + round_)
-    size = f"{asked.size:,} mixed /24-/30"
+    """One round of ours: a new list into an empty table."""
+    made, said = _round(asked.size, round_)
     forget_peak(standing.pid)
     began = time.monotonic()
     with Watch(standing.pid, standing.group) as seen:
         with standing.polled() as took:
             ran = standing.load(made)
         whole = standing.until_whole() - began
-    table.row("load.gatewrit", f"{size}: gatewrit, from file to enforced", "s").values.append(ran.seconds)
+    table.row("load.gatewrit", f"{said}: gatewrit, from file to enforced", "s").values.append(ran.seconds)
     table.row("load.whole", "… its guards made, too, which only spare packets look-ups", "s").values.append(whole)
     table.row("load.memory.gatewrit", "… peak memory of gatewrit's processes", "MB").values.append(seen.peak + ran.peak)
     table.row("status.p99", "/v1/status meanwhile, 99th percentile", "ms", 50).values.append(
         percentile(took, 0.99) * 1000
     )
-    with tempfile.TemporaryDirectory() as folder, Namespace("nft") as space:
-        rival = rivals.nft(space, rivals.write_nft(made, Path(folder, "nft")))
-    table.row("load.nft", f"{size}: nft -f, one interval set", "s").values.append(rival.seconds)
-    table.row("load.memory.nft", "… peak memory of nft", "MB").values.append(rival.peak)
-    with tempfile.TemporaryDirectory() as folder, Namespace("ipset") as space:
-        rival = rivals.ipset(space, rivals.write_ipset(made, Path(folder, "ipset")))
-    table.row("load.ipset", f"{size}: ipset restore, hash:net", "s").values.append(rival.seconds)
+
+
+def _round(size: int, round_: int) -> tuple[lists.Made, str]:
+    """Give the list of a round, and what rows say of it."""
+    return lists.mixed(size, seed=100 + round_), f"{size:,} mixed /24-/30"
 
 
 def load_ratios(table: Table) -> None:

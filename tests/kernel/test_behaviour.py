@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
@@ -227,6 +228,18 @@ def test_a_transaction_can_insist_on_a_generation(on: Run) -> None:
             await kernel.commit(Transaction((DeleteTable(),)), seen)
         assert refused.value.errno == errno.ERESTART
         assert (await kernel.read()).handle is not None
+
+    on(work)
+
+
+def test_each_transaction_of_ours_is_one_generation_and_is_counted(on: Run) -> None:
+    async def work(kernel: Kernel) -> None:
+        others = await kernel.generation() - kernel.committed
+        for operations in (BASE, (DeleteRule("c", 99),), (AddCounter(Counter("l")), DeleteCounter("k")), ()):
+            with contextlib.suppress(KernelError):
+                await kernel.commit(Transaction(operations))
+        assert kernel.committed == 2
+        assert await kernel.generation() - kernel.committed == others
 
     on(work)
 

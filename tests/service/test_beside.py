@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from support.gateway import until
 
 if TYPE_CHECKING:
     from support.gateway import Gateway
 
 
-def test_a_table_that_rewrites_destinations_is_told_as_long_as_it_is_there(gateway: Gateway) -> None:
+@pytest.mark.parametrize("owner", [True, False])
+def test_a_table_that_rewrites_destinations_is_told_as_long_as_it_is_there(gateway: Gateway, *, owner: bool) -> None:
+    """Found by the generation where nobody else can change our table, else by notification."""
+    gateway.set(table_owner=owner)
     gateway.order("alpha", "203.0.1.0/24", "tcp/3101")
     gateway.nft("table ip before { chain c { type nat hook prerouting priority -100; dnat to 192.0.2.1; }\n}\n")
     gateway.start()

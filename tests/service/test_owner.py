@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gatewrit.kernel.transaction import AddTable, DeleteTable, FlushChain
 from lab import LabError
-from support.drift import TAMPERING, adopt, blocks, flush_with_the_owners_socket, generation, orders, owned
+from support.drift import (
+    TAMPERING,
+    adopt,
+    blocks,
+    change_with_the_owners_socket,
+    generation,
+    listens,
+    orders,
+    owned,
+)
 from support.gateway import Gateway, until
 
 if TYPE_CHECKING:
@@ -52,7 +62,7 @@ def test_what_others_do_with_our_own_socket_is_undone(gateway: Gateway) -> None:
     """Root can take a descriptor of the daemon's (pidfd_getfd(2)), and be the owner with it."""
     before = blocks(orders(gateway))
     assert gateway.process is not None
-    gateway.space.run(flush_with_the_owners_socket, gateway.process.pid)
+    gateway.space.run(change_with_the_owners_socket, gateway.process.pid, FlushChain("forward"))
     until(lambda: gateway.logged("drift.repaired"))
     assert blocks(gateway) == before
     assert gateway.reload()["ok"]
@@ -140,3 +150,35 @@ def test_a_table_that_somebody_else_owns_is_told_and_taken_over_once_they_let_go
     until(lambda: gateway.status()["enforcement"] == "in_sync")
     assert owned(gateway)
     assert gateway.blocks("203.0.3.0/24")
+
+
+def test_nobody_listens_to_nftables_while_nobody_else_can_change_the_table(gateway: Gateway) -> None:
+    """Who listens slows everybody's transactions; where others can change it, what they do has to be undone at once."""
+    before = blocks(orders(gateway))
+    able = owned(gateway)
+    assert listens(gateway) is not able
+    gateway.end()
+    gateway.set(table_owner=False)
+    gateway.start()
+    assert listens(gateway)
+    gateway.end()
+    gateway.set()
+    gateway.nft(TAMPERING["no table"])
+    gateway.start()
+    assert (owned(gateway), listens(gateway)) == (able, not able)
+    if not able:
+        return
+    # Lost: somebody with our own socket puts a table of anybody's in its place.
+    assert gateway.process is not None
+    gateway.space.run(change_with_the_owners_socket, gateway.process.pid, DeleteTable(), AddTable(owned=False))
+    until(lambda: listens(gateway))
+    assert not owned(gateway)
+    until(lambda: "table_unowned" in gateway.codes())
+    gateway.nft(TAMPERING["an element deleted"])
+    until(lambda: gateway.logged("drift.undone")[1:])
+    assert gateway.blocks("203.0.1.0/24")
+    # Regained: a table that is made anew is ours again.
+    gateway.nft(TAMPERING["no table"])
+    until(lambda: not listens(gateway))
+    assert owned(gateway)
+    assert blocks(gateway) == before

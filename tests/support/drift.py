@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewrit.kernel import messages, wire
 from gatewrit.kernel.endpoint import adopted
 from gatewrit.kernel.socket import NftSocket
-from gatewrit.kernel.transaction import AdoptTable, FlushChain
+from gatewrit.kernel.transaction import AdoptTable
 from support.deaf import sockets_of
 from support.gateway import NFT
 
@@ -95,11 +97,20 @@ def _generation() -> int:
     return asyncio.run(ask())
 
 
-def batch(operation: Operation) -> bytes:
-    """Give one operation as a transaction on the wire that asks for no answer."""
+def listens(gateway: Gateway) -> bool:
+    """Whether the daemon, or anybody else in its namespace, listens to nftables' notifications."""
+    assert gateway.process is not None
+    sockets = Path(f"/proc/{gateway.process.pid}/net/netlink").read_text().splitlines()[1:]
+    # Address, protocol, port, groups as bits from 1 on.
+    fields = [each.split()[1:4] for each in sockets]
+    return any(int(protocol) == wire.NETLINK_NETFILTER and int(groups, 16) & 1 << 6 for protocol, _, groups in fields)
+
+
+def batch(*operations: Operation) -> bytes:
+    """Give operations as a transaction on the wire that asks for no answer."""
     begin, end = 0x10, 0x11
     parts = [(begin, 0, wire.NFGENMSG.pack(0, 0, messages.SUBSYSTEM))]
-    for each in messages.encode(operation):
+    for each in itertools.chain(*map(messages.encode, operations)):
         body = wire.NFGENMSG.pack(messages.NFPROTO_INET, 0, 0) + each.payload
         parts.append((messages.SUBSYSTEM << 8 | each.kind, each.flags, body))
     parts.append((end, 0, wire.NFGENMSG.pack(0, 0, messages.SUBSYSTEM)))
@@ -115,9 +126,9 @@ def adopt(endpoint: socket.socket) -> None:
     endpoint.send(batch(AdoptTable()))
 
 
-def flush_with_the_owners_socket(pid: int) -> None:
-    """Take the socket out of a running daemon (pidfd_getfd(2), for root) and flush the hook's chain with it."""
+def change_with_the_owners_socket(pid: int, *operations: Operation) -> None:
+    """Take the socket out of a running daemon (pidfd_getfd(2), for root) and carry out operations with it."""
     found = [endpoint for each in sockets_of(pid) if (endpoint := adopted(each)) is not None]
     # The listener for changes is of the same kind, but owns nothing.
     owner = min(found, key=lambda each: each.getsockname()[1])
-    owner.send(batch(FlushChain("forward")))
+    owner.send(batch(*operations))

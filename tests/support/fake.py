@@ -74,6 +74,7 @@ class FakeKernel:
     def __init__(self) -> None:
         self.table: Table | None = None
         self.now = 1
+        self.committed = 0
         self.refusals: list[int] = []
         self.memory = 1 << 62
         self.largest: int | None = None
@@ -120,6 +121,7 @@ class FakeKernel:
             _must(sum(len(each.elements) for each in draft.sets.values()) <= self.memory, errno.ENOMEM)
         self.table = draft
         self.now += 1
+        self.committed += 1
 
     async def grace(self) -> None:
         """Nothing is ever on its way here."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gatewrit.compile.render import compile_policies
-from gatewrit.engine.enforcer import LOOK_EVERY, Enforcer
+from gatewrit.engine.enforcer import LOOK_EVERY, LOOK_SOON, Enforcer
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.timing import Agenda
-from gatewrit.kernel.transaction import DeleteTable, Transaction
+from gatewrit.kernel.socket import TableHeldError
+from gatewrit.kernel.transaction import DeleteTable, Tenure, Transaction
 from support.clock import FakeClock
 from support.fake import FakeKernel
 
@@ -86,3 +88,51 @@ async def test_there_is_no_rest_after_a_failure(bench: Bench) -> None:
     bench.kernel.refusals = [12]
     assert await bench.enforcer.enforce("look") is None
     assert not await bench.enforcer.at_rest()
+
+
+async def test_what_others_change_is_looked_into_soon_but_not_all_the_time(bench: Bench) -> None:
+    for took, left in ((0.0, LOOK_SOON), (0.01, 2.0), (0.2, LOOK_EVERY)):
+        await bench.looked(took)
+        bench.enforcer.look_soon()
+        assert bench.agenda.left(LOOK_EVERY) == pytest.approx(left)
+    bench.clock.elapsed += 40.0
+    bench.agenda.plan("look", LOOK_EVERY)
+    bench.enforcer.look_soon()
+    assert bench.agenda.left(LOOK_EVERY) == pytest.approx(LOOK_SOON)
+
+
+async def test_it_is_known_whether_the_table_is_ours_alone(bench: Bench) -> None:
+    def owned() -> bool:
+        return bench.enforcer.owned
+
+    await bench.looked(0.0)
+    assert not owned()
+    bench.kernel.table, bench.kernel.owning = None, True
+    await bench.looked(0.0)
+    assert owned()
+    # A refusal is about what is to be in it.
+    bench.kernel.table = None
+    bench.kernel.refusals = [errno.ENOMEM]
+    assert await bench.enforcer.enforce("look") is None
+    assert owned()
+    await bench.looked(0.0)
+    assert bench.kernel.table is not None
+    bench.kernel.table.tenure = Tenure.PLAIN
+    await bench.enforcer.enforce("look")
+    assert not owned()
+    bench.kernel.table.tenure = Tenure.ORPHANED
+    await bench.looked(0.0)
+    assert owned()
+
+
+async def test_a_table_that_somebody_else_holds_is_not_ours(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def held(*_: object) -> None:
+        raise TableHeldError(7)
+
+    bench.kernel.owning = True
+    await bench.looked(0.0)
+    assert bench.enforcer.owned
+    bench.kernel.table = None
+    monkeypatch.setattr(bench.kernel, "commit", held)
+    assert await bench.enforcer.enforce("look") is None
+    assert not bench.enforcer.owned

@@ -124,7 +124,7 @@ class Daemon:
         self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
         self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
-        self._drift = Drift(clock, self._agenda, notices)
+        self._drift = Drift(kernel, clock, self._agenda, notices)
         self._beside = Watcher(beside, config.hooks, config.priority, clock, self._agenda)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
         self._gate = Gate(config.signing, self._scribe, self.chronicle)
@@ -211,7 +211,7 @@ class Daemon:
         with (
             self._clock.watch(self._clock_was_set),
             self._around.watch(self._moved),
-            self._drift.watch(self._enforcer.doubt, self._wanted.set, self._stirred),
+            self._drift.watch(self._enforcer.doubt, self._wanted.set, self._stirred, lambda: self._enforcer.owned),
         ):
             while True:
                 await self._turn()
@@ -344,7 +344,7 @@ class Daemon:
         assert self._awaited is not None  # noqa: S101 - else it isn't called
         intake, faults, ordered, waiting = self._awaited
         _, compiled = await asyncio.to_thread(self._rendered, intake, self._time.settled())
-        with self._drift.mute():
+        async with self._drift.mute():
             if not await self._enforcer.prepare(compiled.ruleset, self._go_on):
                 return
         self._awaited = None
@@ -354,7 +354,7 @@ class Daemon:
     async def _complete(self) -> None:
         """Add what spares packets look-ups, now that everything is enforced."""
         self._display.progress("making the guards, which spare packets look-ups")
-        with self._drift.mute():
+        async with self._drift.mute():
             finished = await self._enforcer.complete(self._go_on)
         if not finished:
             self._publish()
@@ -621,7 +621,7 @@ class Daemon:
     async def _enforce(self, cause: str) -> int:
         """Make one pass over the kernel and account for it; give how much it changed."""
         began = self._clock.monotonic()
-        with self._drift.mute():
+        async with self._drift.mute():
             done = await self._enforcer.enforce(cause, self._enforcing)
             took = self._clock.monotonic() - began
             if done is not None:
@@ -639,6 +639,11 @@ class Daemon:
             self._display.standing = replace(self._display.standing, ruleset=ruleset)
         else:
             await self._enforce("look")
+
+    async def _ask(self) -> None:
+        """See whether others have changed anything, where nobody listens to them."""
+        if await self._drift.ask() and await self._enforcer.overtaken():
+            self._enforcer.look_soon()
 
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
@@ -705,9 +710,11 @@ class Daemon:
         self._display.publish(troubles, self._config.hooks, self._gate.accepted)
 
     async def _idle(self) -> None:
-        """Write what only saves time, read what is only shown, or wait."""
+        """Write what only saves time, ask after others, read what is only shown, or wait."""
         if self._shelf.waiting:
             await asyncio.to_thread(self._shelf.settle)
+        elif self._agenda.is_due("generation"):
+            await self._ask()
         elif self._agenda.is_due("count"):
             await self._count()
         elif self._agenda.is_due("beside"):

@@ -55,7 +55,7 @@ class Enforcer:
     """What is wanted of the kernel, and what came of it.
 
     `record` is how enforcement last stood; `failure` is what the kernel said when it didn't take the ruleset, and None
-    while all is well. `ownership` is what is wrong with whose the table is.
+    while all is well. `owned`: at the last pass the table was ours alone; `ownership` is what is wrong with that.
     """
 
     def __init__(self, kernel: Kernel, clock: Clock, agenda: Agenda, scribe: Scribe) -> None:
@@ -72,11 +72,13 @@ class Enforcer:
         self._known: Actual | None = None
         self._suspect = False
         self._proven_at, self._proving_took = 0.0, 0.0
-        self._look_at = 0.0
+        #: Until when a look is too early as long as nobody has changed anything, and even if somebody has.
+        self._look_at, self._look_again_at = 0.0, 0.0
         self._digest = ""
         self._starts: Mapping[str, int] = {}
         self._retry = 0.0
         self._looked = False
+        self.owned = False
         self.record = memory.Record()
         self.failure: status.Trouble | None = None
         self.ownership: status.Trouble | None = None
@@ -176,6 +178,10 @@ class Enforcer:
         self._agenda.plan("look", LOOK_EVERY)
         return True
 
+    def look_soon(self) -> None:
+        """Have the table looked at soon, for others have changed something; but never all the time."""
+        self._agenda.hasten("look", max(LOOK_SOON, self._look_again_at - self._clock.monotonic()))
+
     def forget_coming(self) -> None:
         """Nothing is being prepared any more: what was is in force now, or is to go."""
         self._coming = None
@@ -207,6 +213,8 @@ class Enforcer:
         self._agenda.drop("retry")
         self._agenda.plan("look", LOOK_EVERY)
         self._look_at = self._clock.monotonic() + took * _LOOK_RARENESS
+        if cause == "look":
+            self._look_again_at = self._clock.monotonic() + took * RARENESS
         if self._suspect:
             self._agenda.hasten("look", max(LOOK_SOON, self._rest()))
         if done.changed:
@@ -217,6 +225,7 @@ class Enforcer:
 
     def _note_tenure(self, done: Pass) -> None:
         """Take note of whose the table is after a pass."""
+        self.owned = done.actual.tenure is Tenure.OURS and done.actual.handle is not None
         match done.actual.tenure:
             case Tenure.HELD:
                 self.ownership = status.Trouble("table_held", "error", held_text(done.actual.holder or 0))
@@ -247,6 +256,8 @@ class Enforcer:
         return self._proven_at + self._proving_took * RARENESS - self._clock.monotonic()
 
     def _fail(self, error: KernelError | NotConvergedError) -> None:
+        # A ruleset that is refused leaves the table whose it is.
+        self.owned &= isinstance(error, KernelError) and not isinstance(error, TableHeldError)
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
         self._agenda.plan("retry", self._retry)
         self._agenda.plan("look", LOOK_EVERY)

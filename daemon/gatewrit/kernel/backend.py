@@ -80,5 +80,9 @@ class Kernel(Protocol):
         have been done all the same: read back.
         """
 
+    @property
+    def committed(self) -> int:
+        """How many commits were acknowledged, each of which is one more generation."""
+
     async def grace(self) -> None:
         """Wait until every packet is through that met anything from before the last commit."""

@@ -103,6 +103,7 @@ class NftSocket:
         self._waiting: int | None = None
         self._broken: int | None = None
         self._reader = TableReader()
+        self._committed = 0
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -205,6 +206,12 @@ class NftSocket:
             if holder is None:
                 raise
             raise TableHeldError(holder) from None
+        self._committed += 1
+
+    @property
+    def committed(self) -> int:
+        """How many commits were acknowledged; see `Kernel.committed`."""
+        return self._committed
 
     async def _commit(self, encoded: Sequence[Message], generation: int | None, *, try_only: bool = False) -> None:
         """Send messages as one batch; `try_only` says whether the kernel would take them, and changes nothing."""
