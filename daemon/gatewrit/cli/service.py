@@ -39,6 +39,7 @@ from gatewrit.kernel import beside, endpoint
 from gatewrit.kernel.host import Rtnetlink
 from gatewrit.kernel.notices import Notices
 from gatewrit.kernel.socket import NftSocket
+from gatewrit.kernel.spare import spare
 from gatewrit.policy.ranges import to_ranges
 from gatewrit.signing.keys import read_key
 
@@ -107,7 +108,7 @@ async def without_daemon(settings: Settings) -> AsyncIterator[Daemon]:
     logging_.configure("console", "error")
     with claim(owner.of(settings)):
         async with NftSocket(owning=settings.table_owner) as kernel:
-            yield Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink())
+            yield Daemon(config(settings), kernel, SystemClock(), Notifier(None), Rtnetlink(), spare=spare)
 
 
 async def have_done(settings: Settings, asked: Request | Taking, **arguments: Any) -> dict[str, Any]:
@@ -152,7 +153,14 @@ async def serve(settings: Settings, *, apart: bool) -> bool:
         else:
             notifier.drop(_TABLE)
         daemon = Daemon(
-            config(settings), kernel, SystemClock(), notifier, Rtnetlink(), notices=Notices, beside=beside.read
+            config(settings),
+            kernel,
+            SystemClock(),
+            notifier,
+            Rtnetlink(),
+            notices=Notices,
+            beside=beside.read,
+            spare=spare,
         )
         web = Web(daemon, settings, apart=apart)
 

@@ -34,6 +34,7 @@ from gatewrit.engine.hand import Hand, check_gone
 from gatewrit.engine.holds import hold_back
 from gatewrit.engine.intake import remembered, take_in, without_bulk
 from gatewrit.engine.recall import Recall
+from gatewrit.engine.room import with_room
 from gatewrit.engine.scribe import Scribe
 from gatewrit.engine.shelf import Later, Shelf
 from gatewrit.engine.snapshot import Outcome, RulesetView, observed
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.beside import BesideReader
     from gatewrit.kernel.host import HostReader
     from gatewrit.kernel.notices import Notices
+    from gatewrit.kernel.spare import Spare
     from gatewrit.policy.load import Reading
     from gatewrit.policy.model import Policy
     from gatewrit.policy.terms import Fault
@@ -108,6 +110,7 @@ class Daemon:
         *,
         notices: Callable[[], Notices] | None = None,
         beside: BesideReader | None = None,
+        spare: Callable[[], Spare | None] = lambda: None,
     ) -> None:
         self._config = config
         self._kernel = kernel
@@ -120,10 +123,11 @@ class Daemon:
         self._recall, self._carver = Recall(), Carver(config.rails)
         self._agenda = Agenda(clock)
         self._scribe = Scribe(config.state)
+        self._spare = spare
         self._around = Around(host, Surroundings(config.nat64), clock, self._agenda)
         self._time = Timekeeper(clock, self._scribe)
         self._tally = Tally(kernel, clock, self._agenda, self._scribe)
-        self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe)
+        self._enforcer = Enforcer(kernel, clock, self._agenda, self._scribe, spare)
         self._drift = Drift(kernel, clock, self._agenda, notices)
         self._beside = Watcher(beside, config.hooks, config.priority, clock, self._agenda)
         self.chronicle = Chronicle(config.state, clock, config.keeping)
@@ -399,6 +403,8 @@ class Daemon:
         before = self._kept
         rules, now = self._hand.rules(self._config.change_share, self._config.rails), self._time.settled()
         taken = await asyncio.to_thread(take_in, reading, before, now, self._config.rails, self._recall)
+        coming = self._awaited.intake if self._awaited is not None else None
+        taken = await asyncio.to_thread(with_room, taken, before, coming, self._spare, self._recall)
         intake, held = await asyncio.to_thread(hold_back, taken, before, rules, now, self._recall)
         faults = tuple(finding.fault for finding in intake.findings)
         for fault in faults:

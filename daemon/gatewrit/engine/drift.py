@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gatewrit.engine.status import Trouble
-from gatewrit.kernel.socket import KernelError
+from gatewrit.kernel.backend import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from gatewrit.engine.clock import Clock
     from gatewrit.engine.timing import Agenda
+    from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.notices import Notice, Notices
-    from gatewrit.kernel.socket import Kernel
 
 log = structlog.get_logger()
 

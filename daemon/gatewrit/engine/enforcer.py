@@ -12,7 +12,7 @@ from gatewrit.engine import memory, status
 from gatewrit.engine import reconcile as reconcile_
 from gatewrit.engine.reconcile import Around, NotConvergedError, reconcile
 from gatewrit.engine.timing import RARENESS
-from gatewrit.kernel.backend import KernelError, TableHeldError, held_text
+from gatewrit.kernel.backend import KernelError, NoRoomError, TableHeldError, held_text
 from gatewrit.kernel.draft import both_names
 from gatewrit.kernel.ruleset import TABLE
 from gatewrit.kernel.shortcuts import without_shortcuts
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gatewrit.kernel.backend import Kernel
     from gatewrit.kernel.notices import Notice
     from gatewrit.kernel.ruleset import Ruleset
+    from gatewrit.kernel.spare import Spare
     from gatewrit.kernel.transaction import Actual
 
 log = structlog.get_logger()
@@ -58,11 +59,19 @@ class Enforcer:
     while all is well. `owned`: at the last pass the table was ours alone; `ownership` is what is wrong with that.
     """
 
-    def __init__(self, kernel: Kernel, clock: Clock, agenda: Agenda, scribe: Scribe) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        clock: Clock,
+        agenda: Agenda,
+        scribe: Scribe,
+        spare: Callable[[], Spare | None] = lambda: None,
+    ) -> None:
         self._kernel = kernel
         self._clock = clock
         self._agenda = agenda
         self._scribe = scribe
+        self._spare = spare
         self._compiled: Compiled | None = None
         self._coming: Ruleset | None = None
         #: From how many missing elements on shortcuts come later, if somebody stays who sees to them.
@@ -111,7 +120,7 @@ class Enforcer:
         try:
             if self.late is not None:
                 await self._make_room(ruleset, self.late)
-            around = Around(self._known, late=self.late, go_on=go_on)
+            around = Around(self._known, late=self.late, go_on=go_on, spare=self._spare)
             self._known, finished = await reconcile_.prepare(self._kernel, ruleset, around)
         except (KernelError, NotConvergedError) as error:
             log.warning("reconcile.unprepared", reason=str(error))
@@ -136,7 +145,7 @@ class Enforcer:
         """
         self._late_by = 0.0
         try:
-            around = Around(self._known, go_on=go_on)
+            around = Around(self._known, go_on=go_on, spare=self._spare)
             self._known, finished = await reconcile_.prepare(self._kernel, self.compiled.ruleset, around)
         except KernelError as error:
             log.warning(
@@ -194,7 +203,7 @@ class Enforcer:
         try:
             whole = await self._reads_all(cause)
             known = None if whole else self._known
-            around = Around(known, self._coming, self.late, go_on)
+            around = Around(known, self._coming, self.late, go_on, self._spare)
             done = await reconcile(self._kernel, self._compiled.ruleset, around)
         except (KernelError, NotConvergedError) as error:
             self._known = None
@@ -263,6 +272,10 @@ class Enforcer:
         self._agenda.plan("look", LOOK_EVERY)
         if isinstance(error, TableHeldError):
             self.ownership, self.failure = None, status.Trouble("table_held", "error", str(error))
+            log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
+            return
+        if isinstance(error, NoRoomError):
+            self.failure = status.Trouble("memory_short", "error", str(error))
             log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
             return
         hint = ""

@@ -8,22 +8,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gatewrit.engine.ahead import Ahead
-from gatewrit.kernel.backend import KernelError
+from gatewrit.kernel.backend import KernelError, NoRoomError
 from gatewrit.kernel.plan import Plan, diff, settled
 from gatewrit.kernel.ruleset import Ruleset
 from gatewrit.kernel.shortcuts import without_shortcuts
+from gatewrit.kernel.spare import needed
 from gatewrit.kernel.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gatewrit.kernel.backend import Kernel
+    from gatewrit.kernel.spare import Spare
     from gatewrit.kernel.transaction import Actual, Touch
 
 #: Tries of one pass. A transaction that somebody else's change overtook is made anew from what is there now; after
 #: the first few the generation isn't insisted on, so that a busy host can't starve us: our table is ours alone.
 _ATTEMPTS = 6
 _INSISTING = 3
+#: Bytes that nobody asks for before taking them.
+_LITTLE = 4 << 20
 
 
 class NotConvergedError(Exception):
@@ -58,13 +62,15 @@ class Around:
 
     `known` is what was read before: elements of sets that are still the same sets are taken from there. `coming` is
     what is being prepared for later. Shortcuts that lack more elements than `late`, in all, come later; None: never.
-    `go_on` is asked before each batch of what is prepared, with how much of how much is done.
+    `go_on` is asked before each batch of what is prepared, with how much of how much is done. `spare` says what memory
+    is left, before anything is prepared; None where nobody knows.
     """
 
     known: Actual | None = None
     coming: Ruleset | None = None
     late: int | None = None
     go_on: Callable[[int, int], bool] = lambda _done, _all: True
+    spare: Callable[[], Spare | None] = lambda: None
 
 
 ALONE = Around()
@@ -90,6 +96,7 @@ async def reconcile(kernel: Kernel, desired: Ruleset, around: Around = ALONE) ->
             return Pass(changed, first, found, settled(sought, actual), plan.sweep, met, sought is desired)
         whole = plan.whole
         first, met = first or whole, met or bool(plan.steps)
+        _must_fit(plan.prepare, around.spare)
         try:
             done, _ = await _prepare(kernel, plan.prepare, lambda done, size: around.go_on(done, size) or True)
             for step in plan.steps:
@@ -121,6 +128,7 @@ async def prepare(kernel: Kernel, desired: Ruleset, around: Around) -> tuple[Act
     plan, _ = await asyncio.to_thread(_planned, desired, actual, replace(around, coming=None), kernel.largest)
     if actual.handle is None or not plan.prepare:
         return actual, True
+    _must_fit(plan.prepare, around.spare)
     ahead = Ahead(kernel, plan.prepare)
     try:
         batches, finished = await _prepare(kernel, plan.prepare, around.go_on, ahead.taken)
@@ -143,6 +151,15 @@ def _planned(desired: Ruleset, actual: Actual, around: Around, largest: int | No
     later = Ruleset(sets={name: each for name, each in desired.sets.items() if name not in sought.sets})
     coming = around.coming or later
     return diff(sought, actual, coming, largest=largest), sought
+
+
+def _must_fit(transaction: Transaction, spare: Callable[[], Spare | None]) -> None:
+    """Raise `NoRoomError` if the kernel would take more memory for this than there is: it kills rather than refuses."""
+    needs = needed(transaction)
+    left = spare() if needs > _LITTLE else None
+    lack = left.lacks(needs, f"preparing {transaction.size:,} elements in the kernel") if left is not None else None
+    if lack is not None:
+        raise NoRoomError(lack)
 
 
 async def _prepare(

@@ -35,6 +35,17 @@ class TableHeldError(KernelError):
         return held_text(self.holder)
 
 
+class NoRoomError(KernelError):
+    """There is too little memory for what is to be prepared, which is told before anything is: `lack` says so."""
+
+    def __init__(self, lack: str) -> None:
+        super().__init__(errno.ENOMEM, "prepare")
+        self.lack = lack
+
+    def __str__(self) -> str:
+        return self.lack
+
+
 def held_text(holder: int) -> str:
     """Say who owns the table instead of us, and what that means."""
     return (
