@@ -15,6 +15,7 @@ from gatewrit.engine.reconcile import reconcile
 from gatewrit.kernel.backend import KernelError
 from gatewrit.kernel.draft import TWIN
 from gatewrit.kernel.plan import diff
+from gatewrit.kernel.spare import RESERVE, Spare
 from support.fake import FakeKernel
 from support.gateway import policy, service
 from support.paper import Packet, by_rules
@@ -119,3 +120,72 @@ async def test_a_list_too_large_for_the_memory_keeps_no_small_order_out(bench: B
         await bench.pass_(40)
         await bench.until(lambda: "kernel_refused" not in bench.codes)
         assert await acting(bench) == ["urgent", "bulk"]
+
+
+LITTLE, PLENTY = Spare(RESERVE + (1 << 20), "what there is"), Spare(1 << 40, "what there is")
+
+
+async def test_a_list_that_there_is_no_room_for_is_left_before_anything_is_prepared(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        bench.spare = LITTLE
+        bulk(bench)
+        order(bench, 2, "urgent")
+        outcome = await reload(bench)
+        (fault,) = outcome.faults
+        assert (fault.code, fault.place.file) == ("memory_short", str(bench.policies / "bulk.yaml"))
+        assert fault.message == (
+            "bringing the 20,000 entries of bulk into force takes some 5 MB, which is more than what is left of what "
+            "there is; nothing of it is in force"
+        )
+        assert await acting(bench) == ["first", "urgent"]
+        assert "memory_short" in bench.codes
+        # Of 20,000 elements nothing came near the kernel.
+        assert bench.kernel.table is not None
+        assert sum(len(each.elements) for each in bench.kernel.table.sets.values()) < 100
+
+        bench.spare = PLENTY
+        assert (await reload(bench)).ok
+        assert await acting(bench) == ["first", "urgent", "bulk"]
+        assert "memory_short" not in bench.codes
+
+
+async def test_a_few_lines_of_a_long_list_need_little_room(bench: Bench) -> None:
+    bulk(bench)
+    async with bench.running():
+        bench.spare = LITTLE
+        with (bench.policies / "services" / "bulk.txt").open("a") as file:
+            file.write("203.0.2.0/24\n")
+        outcome = await reload(bench)
+        assert (outcome.ok, outcome.faults) == (True, ())
+        assert await acting(bench) == ["bulk", "bulk"]
+
+        # All of it anew is another matter; what its list was stays.
+        bulk(bench, 40_000)
+        lines = (bench.policies / "services" / "bulk.txt").read_text().splitlines()
+        (bench.policies / "services" / "bulk.txt").write_text("\n".join(lines[1:]) + "\n")
+        (fault,) = (await reload(bench)).faults
+        assert fault.code == "memory_short"
+        assert fault.message.endswith("; revision 1 with what its lists were stays in force")
+        assert await acting(bench) == ["bulk", "bulk"]
+
+
+async def test_where_room_runs_out_after_all_what_is_in_force_stays_and_it_is_tried_again(bench: Bench) -> None:
+    order(bench, 1, "first")
+    async with bench.running():
+        answers = iter([PLENTY])
+        assert bench.daemon is not None
+        bench.left = lambda: next(answers, LITTLE)
+        bulk(bench, 60_000)
+        outcome = await reload(bench)
+        assert outcome.sentence == (
+            "not enforced: preparing 60,027 elements in the kernel takes some 8 MB, which is more than what is left of "
+            "what there is; what was in force before stays, and a running daemon tries again"
+        )
+        assert await acting(bench) == ["first"]
+        assert "memory_short" in bench.codes
+
+        bench.left = lambda: PLENTY
+        await bench.pass_(40)
+        await bench.until(lambda: "memory_short" not in bench.codes)
+        assert await acting(bench) == ["first", "bulk"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from gatewrit.kernel.spare import Spare
+
 NOW = parse_instant("2015-12-01T00:00:00Z").epoch
 DAY = 86400
 #: A rule of a ladder: until when it holds (None: for ever), and whether a packet then counts for somebody.
@@ -49,6 +51,8 @@ class Bench:
         self.clock = FakeClock(NOW)
         self.daemon: Daemon | None = None
         self.notifier = Heard(None)
+        self.spare: Spare | None = None
+        self.left: Callable[[], Spare | None] = lambda: self.spare
 
     def order(self, name: str, start: float | str, until: float | str, revision: int = 1) -> None:
         (self.policies / "services" / f"{name}.yaml").write_text(service(name, ("203.0.113.0/24", "tcp/3101")))
@@ -57,7 +61,8 @@ class Bench:
     @asynccontextmanager
     async def running(self, *, reload: bool = True) -> AsyncIterator[None]:
         """Have it run, from its first complete ruleset on, or only as it begins by itself."""
-        self.daemon = Daemon(Config("g", self.policies, self.state), self.kernel, self.clock, self.notifier)
+        config = Config("g", self.policies, self.state)
+        self.daemon = Daemon(config, self.kernel, self.clock, self.notifier, spare=self._left)
         task = asyncio.create_task(self.daemon.run())
         try:
             if reload:
@@ -66,6 +71,9 @@ class Bench:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _left(self) -> Spare | None:
+        return self.left()
 
     @property
     def ladder(self) -> list[Rule]:
