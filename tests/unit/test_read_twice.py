@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import gatewrit.engine.daemon
-from unit.test_out_of_memory import acting, bulk, order, reload
+from unit.test_out_of_memory import LITTLE, acting, bulk, order, reload
 from unit.test_time import Bench
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ async def test_reading_again_keeps_what_is_prepared(
             if new:
                 order(bench, 2, "urgent")
             asked.append(new)
+            # What is being prepared has the memory that it was promised.
+            bench.spare = LITTLE
             assert bench.daemon is not None
             bench.daemon.want_reload(ordered=True)
 
