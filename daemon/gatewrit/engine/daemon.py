@@ -711,10 +711,11 @@ class Daemon:
 
     async def _idle(self) -> None:
         """Write what only saves time, ask after others, read what is only shown, or wait."""
+        if self._agenda.is_due("generation"):
+            # Too little to be a turn of its own, each second.
+            await self._ask()
         if self._shelf.waiting:
             await asyncio.to_thread(self._shelf.settle)
-        elif self._agenda.is_due("generation"):
-            await self._ask()
         elif self._agenda.is_due("count"):
             await self._count()
         elif self._agenda.is_due("beside"):
