@@ -640,11 +640,6 @@ class Daemon:
         else:
             await self._enforce("look")
 
-    async def _ask(self) -> None:
-        """See whether others have changed anything, where nobody listens to them."""
-        if await self._drift.ask() and await self._enforcer.overtaken():
-            self._enforcer.look_soon()
-
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
         self._in_force = self._display.standing.intake
@@ -711,9 +706,9 @@ class Daemon:
 
     async def _idle(self) -> None:
         """Write what only saves time, ask after others, read what is only shown, or wait."""
-        if self._agenda.is_due("generation"):
-            # Too little to be a turn of its own, each second.
-            await self._ask()
+        # Too little to be a turn of its own, each second.
+        if self._agenda.is_due("generation") and await self._drift.ask():
+            self._enforcer.look_soon()
         if self._shelf.waiting:
             await asyncio.to_thread(self._shelf.settle)
         elif self._agenda.is_due("count"):
