@@ -1,7 +1,8 @@
 """The netlink socket: reads the whole table back consistently, and commits transactions. The only user of pyroute2.
 
 A transaction is one batch in one `sendmsg`, acknowledged as a whole: the kernel takes all of it or none. Sending and
-asking happen in a thread, because the kernel works inside these calls, and the daemon must answer meanwhile.
+asking happen in a thread, because the kernel works inside these calls, and the daemon must answer meanwhile; but for
+the generation, which the kernel has at hand.
 """
 
 from __future__ import annotations
@@ -306,8 +307,9 @@ class NftSocket:
     async def generation(self) -> int:
         """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
         what = "ask for the generation"
-        answers = await self._ask(messages.request(messages.GETGEN), what, dump=False)
-        with _understood(what):
+        # Not in a thread, which costs thrice as much: the kernel answers under no lock (NFNL_CB_RCU), in microseconds.
+        with self._asked(lambda: what), _understood(what):
+            answers = self._asking.ask(messages.request(messages.GETGEN), dump=False)
             return wire.number(wire.attributes(b"".join(answers[:1]))[1])
 
     async def commit(self, transaction: Transaction, generation: int | None = None) -> None:
@@ -438,9 +440,9 @@ class NftSocket:
             await asyncio.to_thread(read)
         return dumped, made
 
-    async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
+    async def _ask(self, message: Message, what: str) -> tuple[bytes, ...]:
         with self._asked(lambda: what):
-            return await asyncio.to_thread(self._asking.ask, message, dump=dump)
+            return await asyncio.to_thread(self._asking.ask, message)
 
     @contextmanager
     def _asked(self, what: Callable[[], str]) -> Iterator[None]:
