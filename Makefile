@@ -89,6 +89,10 @@ bench-http: $(READY) ## what HTTP costs: requests a second, the first view of th
 bench: $(READY) nftables rivals $(VENV)/.bench ## all targets beside nft, ipset and firewalld, in under 20 minutes; QUICK=1 in under 3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: bench-limits
+bench-limits: $(READY) nftables ## how large lists may be: 1, 2, 5 and 10 million with the memory of the unit; SIZES=1,2 MEMORY=2048
+	@PYTHONPATH=.:tests $(BIN)/python -m bench.limits $(if $(SIZES),--sizes $(SIZES)) $(if $(MEMORY),--memory $(MEMORY))
+
 .PHONY: bench-drift
 bench-drift: $(READY) nftables ## how fast somebody else's change of our table is undone; ROUNDS=3
 	@PYTHONPATH=.:tests $(BIN)/python -m bench.repairs $(if $(ROUNDS),--rounds $(ROUNDS))

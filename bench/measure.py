@@ -227,6 +227,14 @@ class Cgroup:
             with contextlib.suppress(ProcessLookupError):
                 (self.folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
+    def bound(self, megabytes: int) -> bool:
+        """Allow those in here so much memory, as MemoryMax= does; False if nothing bounds it here."""
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            if self.folder is not None and (self.folder / name).exists():
+                (self.folder / name).write_text(str(megabytes << 20), encoding="ascii")
+                return True
+        return False
+
     def kernel(self) -> float | None:
         """Give the megabytes of kernel memory charged here now."""
         if self.folder is None:

@@ -646,11 +646,6 @@ class Daemon:
         else:
             await self._enforce("look")
 
-    async def _ask(self) -> None:
-        """See whether others have changed anything, where nobody listens to them."""
-        if await self._drift.ask() and await self._enforcer.overtaken():
-            self._enforcer.look_soon()
-
     async def _account(self, done: Pass, took: float, *, drifted: bool) -> None:
         """Account for a pass that the kernel confirmed."""
         self._in_force = self._display.standing.intake
@@ -717,10 +712,11 @@ class Daemon:
 
     async def _idle(self) -> None:
         """Write what only saves time, ask after others, read what is only shown, or wait."""
+        # Too little to be a turn of its own, each second.
+        if self._agenda.is_due("generation") and await self._drift.ask():
+            self._enforcer.look_soon()
         if self._shelf.waiting:
             await asyncio.to_thread(self._shelf.settle)
-        elif self._agenda.is_due("generation"):
-            await self._ask()
         elif self._agenda.is_due("count"):
             await self._count()
         elif self._agenda.is_due("beside"):

@@ -1,7 +1,7 @@
 """Reading the table back from nftables, all of it at one generation: dumps in, `Actual` out.
 
 Asking and decoding happen in threads, because the kernel works inside these calls, and the daemon must answer
-meanwhile. Whatever goes wrong is `KernelError`: an answer that isn't what it claims to be is EBADMSG.
+meanwhile; but for the generation, which the kernel has at hand. Whatever goes wrong is `KernelError`: an answer that isn't what it claims to be is EBADMSG.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class TableReader:
     async def generation(self) -> int:
         """Ask for the ruleset generation of this network namespace: it grows with every transaction of anybody."""
         what = "ask for the generation"
-        answers = await self._ask(messages.request(messages.GETGEN), what, dump=False)
-        with _understood(what):
+        # Not in a thread, which costs thrice as much: the kernel answers under no lock (NFNL_CB_RCU), in microseconds.
+        with self._asked(what), _understood(what):
+            answers = self._asking.ask(messages.request(messages.GETGEN), dump=False)
             return wire.number(wire.attributes(b"".join(answers[:1]))[1])
 
     async def tenure(self, port: int, *, owning: bool) -> tuple[Tenure, int | None]:
