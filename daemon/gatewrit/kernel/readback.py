@@ -1,7 +1,8 @@
 """Reading the table back from nftables, all of it at one generation: dumps in, `Actual` out.
 
 Asking and decoding happen in threads, because the kernel works inside these calls, and the daemon must answer
-meanwhile; but for the generation, which the kernel has at hand. Whatever goes wrong is `KernelError`: an answer that isn't what it claims to be is EBADMSG.
+meanwhile; but for the generation, which the kernel has at hand. Whatever goes wrong is `KernelError`: an answer that
+isn't what it claims to be is EBADMSG.
 """
 
 from __future__ import annotations
