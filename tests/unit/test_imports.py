@@ -75,6 +75,14 @@ def test_two_files_know_pyroute2() -> None:
     assert users == {"gatewrit.kernel.socket", "gatewrit.kernel.host"}
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "engine").rglob("*.py")), ids=name_of)
+def test_the_way_to_the_kernel_goes_one_way(path: Path) -> None:
+    way = [f"gatewrit.engine.{step}" for step in ("daemon", "reloads", "effect", "passes", "enforcer")]
+    here = name_of(path)
+    ahead = way[way.index(here) + 1 :] if here in way else []
+    assert imports(path) & set(way) <= set(ahead)
+
+
 def test_the_engine_knows_no_socket() -> None:
     users = {package(name_of(path)) for path in FILES if "gatewrit.kernel.socket" in imports(path)}
     assert users == {"cli", "kernel"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import gatewrit.engine.daemon
+import gatewrit.engine.desired
 from unit.test_out_of_memory import LITTLE, acting, bulk, order, reload
 from unit.test_time import Bench
 
@@ -19,7 +19,7 @@ async def test_reading_again_keeps_what_is_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, new: bool
 ) -> None:
     bench, compiled, asked = Bench(tmp_path), list[int](), list[bool]()
-    compile_policies = gatewrit.engine.daemon.compile_policies
+    compile_policies = gatewrit.engine.desired.compile_policies
     commit = bench.kernel.commit
 
     def counted(policies: Any, *given: Any, **named: Any) -> Any:
@@ -40,7 +40,7 @@ async def test_reading_again_keeps_what_is_prepared(
 
     order(bench, 1, "first")
     async with bench.running():
-        monkeypatch.setattr(gatewrit.engine.daemon, "compile_policies", counted)
+        monkeypatch.setattr(gatewrit.engine.desired, "compile_policies", counted)
         monkeypatch.setattr(bench.kernel, "commit", overtaken)
         bulk(bench)
         assert (await reload(bench)).ok

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -11,11 +11,13 @@ from gatewrit.engine import status
 from gatewrit.engine.snapshot import PolicyState, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from gatewrit.compile.acting import Local
     from gatewrit.engine.chronicle import Chronicle
     from gatewrit.engine.clock import Clock
+    from gatewrit.engine.config import Config
+    from gatewrit.engine.ledger import Count
     from gatewrit.engine.notify import Notifier
     from gatewrit.engine.snapshot import Accepted, Snapshot
     from gatewrit.engine.trust import Timekeeper
@@ -23,19 +25,43 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+class Report(NamedTuple):
+    """What the others have to say whenever a snapshot is made.
+
+    `troubles` are those of everybody but the policies themselves; `failed`: the kernel doesn't take what it should
+    hold; `manifest` is the one that was accepted last; `busy`: what is under way goes on behind this snapshot.
+    """
+
+    troubles: list[status.Trouble]
+    counts: Mapping[str, Count]
+    failed: bool
+    manifest: Accepted | None
+    busy: bool
+
+
 class Display:
     """Makes the snapshots. `standing` is how things stand; `told` is called whenever there is something new to see."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - whose clock, and who is told
-        self, gateway: str, local: Local, clock: Clock, time: Timekeeper, notifier: Notifier, chronicle: Chronicle
+    def __init__(  # noqa: PLR0913 - whose clock, who is asked, and who is told
+        self,
+        config: Config,
+        local: Local,
+        report: Callable[[], Report],
+        *,
+        clock: Clock,
+        time: Timekeeper,
+        notifier: Notifier,
+        chronicle: Chronicle,
     ) -> None:
+        self._hooks = config.hooks
+        self._report = report
         self._clock = clock
         self._time = time
         self._notifier = notifier
         self._chronicle = chronicle
         self._progress: Progress | None = None
         self._told_progress = clock.monotonic()
-        self.standing = status.Standing(gateway, int(clock.time()), local=local)
+        self.standing = status.Standing(config.gateway, int(clock.time()), local=local)
         self.snapshot: Snapshot = status.snapshot(self.standing, int(clock.time()))
         self.told: Callable[[], None] = lambda: None
         chronicle.told = lambda: self.told()  # noqa: PLW0108 - whoever that is then
@@ -51,25 +77,21 @@ class Display:
             self._told_progress = self._clock.monotonic()
             log.info("reconcile.preparing", done=done, of=size)
 
-    def finished(self) -> None:
-        """Nothing is under way any more, from the next snapshot on."""
-        self._progress = None
-
-    def publish(self, troubles: Iterable[status.Trouble], hooks: tuple[str, ...], manifest: Accepted | None) -> None:
-        """Make the snapshot that everybody sees from now on.
-
-        `troubles` are those of everybody but the policies themselves; `manifest` is the one that was accepted last.
-        """
-        now, standing = self._time.now(), self.standing
-        found = list(troubles)
+    def publish(self) -> None:
+        """Make the snapshot that everybody sees from now on."""
+        now, report = self._time.now(), self._report()
+        if not report.busy:
+            self._progress = None
+        standing = replace(self.standing, counts=report.counts, failed=report.failed)
+        found = list(report.troubles)
         if standing.intake is not None:
             policies = standing.intake.policies.values()
             found += status.troubles_of(standing.intake)
             found += status.overdue(policies, now, standing.local)
-            found += status.blind(policies, hooks, now, standing.local)
+            found += status.blind(policies, self._hooks, now, standing.local)
             found += status.contradicted(standing.conflicts)
         self.standing = replace(standing, problems=status.date(found, standing.problems, now))
-        shown = replace(status.snapshot(self.standing, now), progress=self._progress, manifest=manifest)
+        shown = replace(status.snapshot(self.standing, now), progress=self._progress, manifest=report.manifest)
         before = self.snapshot
         since = before.enforcement_since if before.enforcement is shown.enforcement else now
         self.snapshot = replace(shown, enforcement_since=since)
