@@ -95,7 +95,10 @@ class Prefixes:
 
 
 def prefixes(first: Bits, last: Bits, most: int) -> tuple[Prefixes, NDArray[np.bool_]]:
-    """Cut each range into the fewest prefixes, and say which ranges would need more than `most`: those are left out."""
+    """Cut each range into the fewest prefixes, and say which ranges would need more than `most`: those are left out.
+
+    The prefixes are in the order of the ranges.
+    """
     ragged = np.zeros(len(first), np.bool_)
     index, length = _whole(first, last)
     if len(index) == len(first):
@@ -116,10 +119,11 @@ def prefixes(first: Bits, last: Bits, most: int) -> tuple[Prefixes, NDArray[np.b
     ragged[index] = True
     start, end = joined([each.start for each in found]), joined([each.end for each in found])
     length, whose = (np.concatenate([getattr(each, part) for each in found]) for part in ("length", "index"))
+    # In the order of the ranges again, so that nobody has to sort what was sorted before.
+    order = np.argsort(whose, kind="stable")
     if len(index):
-        kept = ~ragged[whose]
-        start, end, length, whose = start.take(kept), end.take(kept), length[kept], whose[kept]
-    return Prefixes(start, end, length, whose), ragged
+        order = order[~ragged[whose[order]]]
+    return Prefixes(start.take(order), end.take(order), length[order], whose[order]), ragged
 
 
 def _whole(first: Bits, last: Bits) -> tuple[NDArray[np.intp], Lengths]:
@@ -146,6 +150,10 @@ def _log2(values: Words) -> Lengths:
 
 def _zeros_behind(bits: Bits) -> Lengths:
     """Count the zero bits at the end; 128 for zero."""
+    if not bits.low.any():
+        # IPv4, and of IPv6 what is no longer than a /64.
+        high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
+        return np.where(bits.high != 0, 64 + high, 128)
     low = _log2(np.where(bits.low == 0, _ONE, bits.low & (~bits.low + _ONE)))
     high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
     return np.where(bits.low != 0, low, np.where(bits.high != 0, 64 + high, 128))
@@ -153,6 +161,9 @@ def _zeros_behind(bits: Bits) -> Lengths:
 
 def _size(first: Bits, last: Bits) -> Lengths:
     """Give n of the largest 2**n that isn't more than the number of addresses in each range."""
+    if not first.low.any() and bool((last.low == _ONES).all()):
+        count = last.high - first.high + _ONE
+        return np.where(count == 0, 128, 64 + _log2(np.maximum(count, _ONE)))
     low = last.low - first.low
     high = last.high - first.high - (last.low < first.low)
     # One more than the difference: a run of ones becomes the power of two after it.
