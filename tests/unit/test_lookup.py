@@ -152,6 +152,17 @@ def test_ranges_are_cut_into_the_prefixes_that_python_cuts_them_into(family: Fam
         assert found.get(index, set()) == (set() if ragged[index] else wanted)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("length", [0, 1, 24, 31, 32, 63, 64, 65, 127, 128])
+def test_a_prefix_of_every_length_is_one_prefix(family: Family, length: int) -> None:
+    width = WIDTHS[family]
+    if length <= width:
+        host = width - length
+        part = ranges_of(family, [((1 << length) - 1 << host, (1 << width) - 1)])
+        cut, ragged = prefixes(starts_of(family, part.first), ends_of(family, part.last), 4)
+        assert (cut.length.tolist(), cut.index.tolist(), ragged.tolist()) == ([length], [0], [False])
+
+
 def summarized(family: Family, first: int, last: int) -> Pairs:
 
     address = IPv4Address if family == 4 else IPv6Address
