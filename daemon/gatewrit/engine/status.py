@@ -69,8 +69,8 @@ ACTIONS: Mapping[str, str] = {
     "signature_ignored": "Nothing is blocked less for it; ask who put it there, and take it away",
     "kernel_refused": "See the daemon's log; it goes on trying, and what was in force stays in force",
     "memory_short": (
-        "Give the daemon more memory (`systemctl edit gatewrit`: MemoryMax=; the host, if that is short) or shorten "
-        "the list, then: gatewrit reload"
+        "Give the daemon more memory (`systemctl set-property gatewrit MemoryMax=4G`; the host, if that is short) or "
+        "shorten the list, then: gatewrit reload"
     ),
     "table_held": (
         "Find who holds it (`nft list table inet gatewrit` names the program) and end that; if it is a gatewrit that "
