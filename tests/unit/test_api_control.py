@@ -182,7 +182,7 @@ async def test_several_clients_at_once(runtime: Path) -> None:
 async def test_of_too_many_clients_the_newest_is_refused(runtime: Path) -> None:
     async with control.serve(runtime, VERBS):
         path = control.socket_path(runtime)
-        kept = [await asyncio.open_unix_connection(path) for _ in range(64)]
+        kept = [await asyncio.open_unix_connection(path) for _ in range(80)]
         await asyncio.sleep(0.1)
         with pytest.raises(client.RefusedError, match="too many") as caught:
             await client.call(runtime, "echo")
@@ -191,6 +191,22 @@ async def test_of_too_many_clients_the_newest_is_refused(runtime: Path) -> None:
         await asyncio.sleep(0.1)
         assert await client.call(runtime, "echo")
     assert caught.value.code == "busy"
+
+
+@as_root
+async def test_whoever_keeps_the_seats_taken_does_not_keep_root_out(runtime: Path) -> None:
+    group = some_group(runtime)
+    async with control.serve(runtime, VERBS, group=group.gr_name):
+        path = control.socket_path(runtime)
+        kept = [await asyncio.open_unix_connection(path) for _ in range(64)]
+        # Each has its seat once it is answered.
+        for reader, writer in kept:
+            writer.write(b'{"verb": "echo"}\n')
+            await asyncio.wait_for(reader.readline(), 10)
+        assert json.loads(await as_user(NOBODY, [group.gr_gid], lambda: ask(runtime)))["code"] == "busy"
+        assert (await client.call(runtime, "echo"))["uid"] == os.geteuid()
+        for _, writer in kept:
+            writer.close()
 
 
 async def test_a_caller_that_leaves_does_not_stop_what_it_asked_for(runtime: Path) -> None:

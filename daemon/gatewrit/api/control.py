@@ -31,7 +31,9 @@ log = structlog.get_logger()
 
 #: The longest request, in bytes; a reason and an instant need a few hundred.
 LARGEST_REQUEST = 65536
-_CONNECTIONS = 64
+#: Connections that are served at once, and so many more if it is root or our own user that comes: whoever else keeps
+#: the seats taken mustn't keep out who has to end it.
+_CONNECTIONS, _KEPT = 64, 16
 #: The socket module has no name for it, and takes no option of more bytes than this.
 _SO_PEERGROUPS = 59
 _LARGEST_OPTION = 1024
@@ -191,10 +193,10 @@ class _Desk:
             self._working.discard(task)
 
     async def _admit(self, writer: asyncio.StreamWriter) -> Caller:
-        if len(self._open) > _CONNECTIONS:
-            raise VerbError("busy", "too many requests at once; try again in a moment")
         sock = writer.get_extra_info("socket")
         pid, uid, gid = peer(sock)
+        if len(self._open) > _CONNECTIONS + _KEPT * (uid in {0, os.geteuid()}):
+            raise VerbError("busy", "too many requests at once; try again in a moment")
         # The host's user data base may be at the other end of a network.
         groups = await asyncio.to_thread(_groups, sock, uid, gid)
         if not may_control(uid, groups, os.geteuid(), self._group):
