@@ -110,10 +110,10 @@ class Standing:
 
     # -- what an operator does ----------------------------------------------------------------------------------------
 
-    def cli(self, *words: str, may_fail: bool = False) -> Ran:
-        """Run the program, start and all."""
+    def cli(self, *words: str, may_fail: bool = False, limit: float = PATIENCE) -> Ran:
+        """Run the program, start and all, for so many seconds at most."""
         args = [*program(), words[0], "--config", str(self.gateway.config), *words[1:]]
-        return timed(self.lab.gateway, args, limit=PATIENCE, env=clean_environment(), may_fail=may_fail)
+        return timed(self.lab.gateway, args, limit=limit, env=clean_environment(), may_fail=may_fail)
 
     def small(self, *addresses: str) -> None:
         """Write the small policy's service, which is a file of its own."""

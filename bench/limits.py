@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _MILLION = 1_000_000
 #: Entries of one file.
 _FILE = 4 * _MILLION
+#: Seconds that bringing a list into force may take.
+_PATIENCE = 600.0
 _HEAD = (
     "| entries | to an empty table | processes / kernel, at most | `verify` | one prefix then | replaced by another |\n"
     "|---|---|---|---|---|---|"
@@ -81,7 +83,7 @@ def _load(standing: Standing, made: Made) -> str:
         draft.replace(draft.with_name(f"{name}.txt"))
     standing.gateway.write("services/large.yaml", f"service: large\ntitle: Large\nendpoints:\n{endpoints}")
     standing.gateway.write("large.yaml", policy("large", "large") + "allow_wide: to be measured\n")
-    standing.cli("reload", may_fail=True)
+    standing.cli("reload", may_fail=True, limit=_PATIENCE)
     seconds = time.monotonic() - began
     process = standing.gateway.process
     if process is None or process.poll() is not None:
