@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bench.measure import Table
     from lab import Namespace
 
-#: Destinations that are sent to.
-_POOL = 1 << 18
+#: Destinations that are sent to; and few of them, which fit into the caches with all that is looked up for them.
+_POOL, _FEW = 1 << 18, 1 << 12
 #: As many as trafgen takes in without ado.
 _TRAFGEN_POOL = 4096
 #: Prefixes of each of many policies.
@@ -113,8 +113,11 @@ def measure(table: Table, asked: Asked, family: int, curves: dict[str, list[list
                 loaded.append(name)
             except Failed as why:
                 table.row(f"path{family}.{name}", f"IPv{family}, {name}", "%", note=str(why))
-        anywhere = street.measure(family, others([mixed, hosts], _POOL), 3 * asked.rounds, loaded)
+        pool = others([mixed, hosts], _POOL)
+        anywhere = street.measure(family, pool, 3 * asked.rounds, loaded)
         largest = [name for name in loaded if name.endswith(f"mixed {asked.size}")]
+        again = [*largest, *(name for name in loaded if "hosts" in name)]
+        few = street.measure(family, pool[:_FEW], 2 * asked.rounds, again)
         close = others([mixed, hosts], _POOL, near=True)
         near = street.measure(family, close, 2 * asked.rounds, largest)
         _bare(table, family, anywhere)
@@ -130,6 +133,9 @@ def measure(table: Table, asked: Asked, family: int, curves: dict[str, list[list
         where = "the same /24s as entries" if family == 4 else "the same /48s as entries"
         row = Said(f"path{family}.near.{name}", f"IPv{family}, {_said(name)}, destinations in {where}")
         _extra(table, row, near, name)
+    for name in again:
+        row = Said(f"path{family}.few.{name}", f"IPv{family}, {_said(name)}, {_FEW:,} destinations again and again")
+        _extra(table, row, few, name)
     _many(table, asked, family, anywhere)
 
 

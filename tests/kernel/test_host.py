@@ -90,7 +90,7 @@ def test_the_daemon_carves_its_own_out_and_follows_them(gateway: Gateway) -> Non
     until(lambda: "192.0.2.77" not in spared(gateway))
     assert gateway.logged("drift.repaired") == []
 
-    # Routes are read again at a reload, and every few seconds.
+    # Routes are read again at a reload, and twice a minute.
     gateway.space.run(route, "10.0.0.0/8", "192.0.2.88")
     gateway.reload()
     assert "192.0.2.88" in spared(gateway)

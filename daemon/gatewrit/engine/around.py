@@ -1,6 +1,6 @@
 """The gateway's surroundings as they change: what the host says, for its own traffic to be spared, and its VRFs.
 
-Addresses and links are followed at once; next hops and resolvers are read again every few seconds.
+Addresses and links are followed at once; next hops and resolvers are read again twice a minute.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Seconds between two readings while nothing is told, and after something was: changes come in bursts.
-READ_EVERY, SETTLED = 10.0, 0.1
+#: Seconds between two readings while nothing is told, of 40 ms each, and after something was: changes come in bursts.
+READ_EVERY, SETTLED = 30.0, 0.1
 #: A reading that takes t seconds follows a change after t times this at the earliest: subscribers' links come and go.
 _BUSY = 20.0
 #: Where resolvers stand; systemd-resolved keeps the real ones behind its stub's back.

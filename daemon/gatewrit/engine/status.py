@@ -109,7 +109,7 @@ ACTIONS: Mapping[str, str] = {
         "Ask whether the order means these addresses; if not, except them. What the gateway itself sends to them and "
         "gets from them is never blocked"
     ),
-    "host_unreadable": "See the daemon's log; it goes on trying every few seconds",
+    "host_unreadable": "See the daemon's log; it goes on trying twice a minute",
     "state_unwritable": "Free or remount the state directory; until then a restart can't know the last good policies",
     "change_held": (
         "See `gatewrit plan`. If the change is meant: gatewrit release POLICY --reason TEXT. If not, restore the file"
