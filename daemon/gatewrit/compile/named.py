@@ -43,8 +43,7 @@ def policy_spans(family: Family, policy: Policy, memo: Drawer | None = None) -> 
     IPv4 addresses count as such, also where they are blocked in NAT64 prefixes too.
     """
     memo = memo or Drawer()
-    endpoints = [endpoint for service in policy.services.values() for endpoint in service.endpoints]
-    named = united(memo, family, [ranges for endpoint in endpoints for ranges in endpoint.ranges])
+    named = united(memo, family, policy.ranges)
     return remaining(memo, named, united(memo, family, policy.exceptions.prefixes))
 
 

@@ -67,7 +67,7 @@ def near(policy: Policy) -> tuple[Near, ...]:
         same: dict[Family, int] = {}
         prefixes: dict[Family, int] = {}
         for family in FAMILIES:
-            theirs = merge(family, [part for endpoint in service.endpoints for part in endpoint.ranges])
+            theirs = merge(family, service.ranges)
             same[family] = intersect(own[family], theirs).addresses
             prefixes[family] = _shared(own[family], theirs)
         if any(same.values()) or any(prefixes.values()):

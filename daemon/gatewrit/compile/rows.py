@@ -100,8 +100,9 @@ class Touching:
         """Say it of a service, or of what is to be `seen` in it."""
         if service not in self._known:
             looked_at = seen(service) if seen else service
-            parts = (part for endpoint in looked_at.endpoints for part in endpoint.ranges)
-            self._known[service] = any(meets(each.first, each.last, self.spans[each.family]).any() for each in parts)
+            self._known[service] = any(
+                meets(each.first, each.last, self.spans[each.family]).any() for each in looked_at.ranges
+            )
         return self._known[service]
 
 

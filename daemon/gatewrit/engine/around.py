@@ -83,7 +83,7 @@ def overlaps(policies: Iterable[Policy], around: Surroundings, memo: Memo | None
     """
     drawer = memo.overlaps if memo else Drawer()
     spared = tuple(merge(family, around.spared) for family in FAMILIES)
-    asked = [(policy, ("met", around.spared, _named(policy), policy.exceptions.prefixes)) for policy in policies]
+    asked = [(policy, ("met", around.spared, policy.ranges, policy.exceptions.prefixes)) for policy in policies]
     fresh = [(policy, key) for policy, key in asked if drawer.known(key) is None]
     entries = Entries.of([policy for policy, _ in fresh])
     near = {index for each in spared for index in entries.meeting(each)}
@@ -103,16 +103,12 @@ def overlaps(policies: Iterable[Policy], around: Surroundings, memo: Memo | None
     return troubles
 
 
-def _named(policy: Policy) -> tuple[Ranges, ...]:
-    return tuple(part for each in policy.services.values() for end in each.endpoints for part in end.ranges)
-
-
 def _met(policy: Policy, spared: Iterable[Spans]) -> tuple[int, tuple[str, ...]]:
     """Count the spared spans that a policy names, and write the first few."""
     met = []
     for each in spared:
         family = each.family
-        parts = [clip(part.first, part.last, each)[:2] for part in _named(policy) if part.family == family]
+        parts = [clip(part.first, part.last, each)[:2] for part in policy.ranges if part.family == family]
         named = merge(family, [Spans(family, *part) for part in parts])
         met.append(subtract(named, merge(family, policy.exceptions.prefixes)))
     return sum(len(each) for each in met), tuple([text for each in met for text in texts(each, 3)][:3])

@@ -111,7 +111,7 @@ def without_bulk(intake: Intake, before: Intake | None) -> Intake | None:
         for name, policy in intake.policies.items()
         if policy.state is State.ACTIVE
         and _contents(policy) != (_contents(before.policies[name]) if name in before.policies else None)
-        and sum(len(part) for each in policy.services.values() for end in each.endpoints for part in end.ranges) >= BULK
+        and sum(map(len, policy.ranges)) >= BULK
     ]
     if not large:
         return None

@@ -14,7 +14,7 @@ from gatewrit.engine.intake import BULK, Finding
 from gatewrit.policy.terms import Fault, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from gatewrit.engine.intake import Intake
     from gatewrit.engine.recall import Recall
@@ -56,7 +56,7 @@ def with_room(
     taken = 0
     for needed, name in asked:
         policy = policies[name]
-        entries = sum(map(len, _ranges(policy)))
+        entries = sum(map(len, policy.ranges))
         lack = spare.lacks(taken + needed, f"bringing the {entries:,} entries of {name} into force")
         if lack is None:
             taken += needed
@@ -74,24 +74,12 @@ def with_room(
 
 def _needed(policy: Policy, before: Kept | None) -> int:
     """Give the bytes that those entries take which weren't there before."""
-    old = [*_of(before)] if before is not None else []
+    old = [part for each in before.services.values() for part in each.service.ranges] if before is not None else []
     known = {part.digest for part in old if part.digest}
-    return sum(_fresh(part, old) * EACH[part.family] for part in _ranges(policy) if part.digest not in known)
+    return sum(_fresh(part, old) * EACH[part.family] for part in policy.ranges if part.digest not in known)
 
 
 def _fresh(part: Ranges, old: list[Ranges]) -> int:
     since = part.since
     came_from = since.old() if since is not None else None
     return len(since.fresh) if since is not None and any(each is came_from for each in old) else len(part)
-
-
-def _ranges(policy: Policy) -> Iterator[Ranges]:
-    for service in policy.services.values():
-        for endpoint in service.endpoints:
-            yield from endpoint.ranges
-
-
-def _of(kept: Kept) -> Iterator[Ranges]:
-    for document in kept.services.values():
-        for endpoint in document.service.endpoints:
-            yield from endpoint.ranges

@@ -61,8 +61,9 @@ def of_policy(policy: Policy, rails: Rails) -> PolicyUsage:
     """Say what a policy uses of its limits; families that it doesn't name are left out."""
     counts = count_addresses(policy)
     totals = {each: counts[each] / 2 ** _BITS[each] / rails.total_share for each in FAMILIES if counts[each]}
-    parts = [part for service in policy.services.values() for end in service.endpoints for part in end.ranges]
-    widest = {each: min(_length(part) for part in parts if part.family == each and len(part)) for each in totals}
+    widest = {
+        each: min(_length(part) for part in policy.ranges if part.family == each and len(part)) for each in totals
+    }
     return PolicyUsage(totals, widest, policy.allow_wide)
 
 

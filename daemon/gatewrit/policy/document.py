@@ -199,7 +199,7 @@ def compose_service(data: bytes, file: str, fetch: Fetch) -> ServiceDocument | B
     place = _handle_place(root, "service", file)
     if model is not None and not faults and not of_lists:
         service = parts.service(model, node_at(root, "endpoints"), lists, place)
-        if not covers_everything(part for endpoint in service.endpoints for part in endpoint.ranges):
+        if not covers_everything(service.ranges):
             sources = {name: Source(part.file, part.data, part.sha256) for name, part in lists.items()}
             return ServiceDocument(service, _source(file, data), MappingProxyType(sources))
         message = "these entries together match every IPv4 address; name what the service uses"

@@ -145,7 +145,7 @@ def resolve(
     if faults:
         return tuple(faults)
     named = {name: services[name].service for name in document.block.services}
-    if covers_everything(part for service in named.values() for end in service.endpoints for part in end.ranges):
+    if covers_everything(part for service in named.values() for part in service.ranges):
         message = "these services together match every IPv4 address; name what the order means"
         return (fault(document.references[0], "too_wide", message),)
     return join(document, {name: services[name].service for name, _ in document.named})

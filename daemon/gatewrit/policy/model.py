@@ -94,6 +94,11 @@ class Service:
     digest: str
     place: Place
 
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """All addresses that it has, whatever their transports."""
+        return tuple(part for endpoint in self.endpoints for part in endpoint.ranges)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -154,3 +159,8 @@ class Policy:
     scope: Scope = EVERYWHERE
     must_continue: Mapping[str, Service] = field(default_factory=lambda: MappingProxyType({}))
     allow_wide: str | None = None
+
+    @property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """All addresses that it names, exceptions or not."""
+        return tuple(part for service in self.services.values() for part in service.ranges)
