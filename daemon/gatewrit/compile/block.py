@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewrit.compile.cells import KEYS, keys_of
-from gatewrit.compile.prefixes import WIDTHS, Bits, after, before, ends_of, joined, prefixes, starts_of
+from gatewrit.compile.prefixes import WIDTHS, Bits, after, before, ends_of, joined, last_of, prefixes, starts_of
 from gatewrit.compile.spans import order_of
 from gatewrit.kernel.elements import Elements, Verdict
 from gatewrit.kernel.ruleset import ByMap, Chain, InSet, Masked, Rule, SetSpec
@@ -304,15 +304,6 @@ def _joined(one: _Entries, other: _Entries) -> _Entries:
     return _Entries(first, last, np.concatenate([one.label, other.label]))
 
 
-def _ends_of(start: Bits, length: Labels) -> Bits:
-    """Give the last address of each prefix."""
-    ones = np.uint64(0xFFFFFFFFFFFFFFFF)
-    high = np.where(length >= 64, np.uint64(0), ones >> np.minimum(length, 63).astype(np.uint64))
-    low = np.where(length <= 64, ones, ones >> np.clip(length - 64, 0, 63).astype(np.uint64))
-    low = np.where(length >= 128, np.uint64(0), low)
-    return Bits(start.high | high, start.low | low)
-
-
 def _cut(entries: _Entries, short: int, long: int) -> _Entries:
     """Cut prefixes of one length into those of a longer one."""
     each = 1 << long - short
@@ -321,7 +312,7 @@ def _cut(entries: _Entries, short: int, long: int) -> _Entries:
     start = Bits(
         (entries.first.high[:, None] | high[None, :]).ravel(), (entries.first.low[:, None] | low[None, :]).ravel()
     )
-    return _Entries(start, _ends_of(start, np.full(len(start), long, np.int64)), np.repeat(entries.label, each))
+    return _Entries(start, last_of(start, np.full(len(start), 128 - long, np.int64)), np.repeat(entries.label, each))
 
 
 def _shifted(values: NDArray[np.uint64], by: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -214,8 +214,7 @@ class Entries:
             if parts:
                 found.first[family] = np.concatenate([part.first for _, part in parts])
                 found.last[family] = np.concatenate([part.last for _, part in parts])
-                owner = np.array([index for index, _ in parts], np.int32)
-                found.owner[family] = np.repeat(owner, [len(part) for _, part in parts])
+                found.owner[family] = np.repeat([index for index, _ in parts], [len(part) for _, part in parts])
         return found
 
     def meeting(self, spans: Spans) -> set[int]:

@@ -110,7 +110,7 @@ def prefixes(first: Bits, last: Bits, most: int) -> tuple[Prefixes, NDArray[np.b
     first, last = first.take(index), last.take(index)
     for _ in range(most):
         size = np.minimum(_zeros_behind(first), _size(first, last))
-        end = _last_of(first, size)
+        end = last_of(first, size)
         found.append(Prefixes(first, end, 128 - size, index))
         more = (end.high != last.high) | (end.low != last.low)
         first, last, index = after(end.take(more)), last.take(more), index[more]
@@ -150,13 +150,13 @@ def _log2(values: Words) -> Lengths:
 
 def _zeros_behind(bits: Bits) -> Lengths:
     """Count the zero bits at the end; 128 for zero."""
+    high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
+    above = np.where(bits.high != 0, 64 + high, 128)
     if not bits.low.any():
         # IPv4, and of IPv6 what is no longer than a /64.
-        high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
-        return np.where(bits.high != 0, 64 + high, 128)
+        return above
     low = _log2(np.where(bits.low == 0, _ONE, bits.low & (~bits.low + _ONE)))
-    high = _log2(np.where(bits.high == 0, _ONE, bits.high & (~bits.high + _ONE)))
-    return np.where(bits.low != 0, low, np.where(bits.high != 0, 64 + high, 128))
+    return np.where(bits.low != 0, low, above)
 
 
 def _size(first: Bits, last: Bits) -> Lengths:
@@ -174,7 +174,7 @@ def _size(first: Bits, last: Bits) -> Lengths:
     return np.where(whole, 128, sizes)
 
 
-def _last_of(first: Bits, size: Lengths) -> Bits:
+def last_of(first: Bits, size: Lengths) -> Bits:
     """Give the last address of each aligned 2**size."""
     low = np.where(size >= 64, _ONES, (_ONE << np.minimum(size, 63).astype(np.uint64)) - _ONE)
     above = np.clip(size - 64, 0, 63).astype(np.uint64)
