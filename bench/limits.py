@@ -77,11 +77,10 @@ def _load(standing: Standing, made: Made) -> str:
         standing.draft(lists.Made(made.name, made.what, made.family, part), name)
         for name, part in zip(names, parts, strict=True)
     ]
-    endpoints = "".join(f"  - prefixes_from: {name}.txt\n    ports: [any]\n" for name in names)
     began = time.monotonic()
     for name, draft in zip(names, drafts, strict=True):
         draft.replace(draft.with_name(f"{name}.txt"))
-    standing.gateway.write("services/large.yaml", f"service: large\ntitle: Large\nendpoints:\n{endpoints}")
+    standing.gateway.service("large", *((f"{name}.txt", "any") for name in names))
     standing.gateway.write("large.yaml", policy("large", "large") + "allow_wide: to be measured\n")
     standing.cli("reload", may_fail=True, limit=_PATIENCE)
     seconds = time.monotonic() - began

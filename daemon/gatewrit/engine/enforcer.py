@@ -270,18 +270,16 @@ class Enforcer:
         self._retry = min(max(_RETRY_FIRST, self._retry * 2), _RETRY_LAST)
         self._agenda.plan("retry", self._retry)
         self._agenda.plan("look", LOOK_EVERY)
-        if isinstance(error, TableHeldError):
-            self.ownership, self.failure = None, status.Trouble("table_held", "error", str(error))
-            log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
-            return
-        if isinstance(error, NoRoomError):
-            self.failure = status.Trouble("memory_short", "error", str(error))
-            log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
-            return
-        hint = ""
-        if isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}:
-            hint = "; this needs root, or CAP_NET_ADMIN over this network namespace"
-        self.failure = status.Trouble("kernel_refused", "error", f"the kernel doesn't take the ruleset: {error}{hint}")
+        match error:
+            case TableHeldError():
+                self.ownership, self.failure = None, status.Trouble("table_held", "error", str(error))
+            case NoRoomError():
+                self.failure = status.Trouble("memory_short", "error", str(error))
+            case _:
+                denied = isinstance(error, KernelError) and error.errno in {errno.EPERM, errno.EACCES}
+                hint = "; this needs root, or CAP_NET_ADMIN over this network namespace" if denied else ""
+                message = f"the kernel doesn't take the ruleset: {error}{hint}"
+                self.failure = status.Trouble("kernel_refused", "error", message)
         log.error("reconcile.failed", reason=str(error), again_in_s=self._retry)
 
     def found(self, done: Pass) -> str | None:

@@ -88,9 +88,9 @@ def measure(family: Family, before: Iterable[Policy], after: Iterable[Policy], w
     if within is not None:
         # Of one list rows outside may be left out, and of the other not.
         blocked = [intersect(each, within) for each in blocked]
-    if len(keys) == 2 and keys[0][1] == keys[1][1] and keys[0][0] != keys[1][0]:
-        # One way in which all of it is blocked: what both have in common tells the rest.
-        gone, come = blocked if keys[1][0] else reversed(blocked)
+    if len(keys) == 2 and keys[0][1] == keys[1][1]:
+        # One way in which all of it is blocked, before and after: what both have in common tells the rest.
+        gone, come = blocked
         common = intersect(gone, come).addresses
         return Delta(come.addresses - common, gone.addresses - common)
     cut = segment(family, blocked)

@@ -135,8 +135,8 @@ class Elements:
         found = object.__new__(Elements)
         for array in (first, last, verdict):
             array.flags.writeable = False
-        said = {"width": self.width, "first": first, "last": last, "verdict": verdict, "verdicts": self.verdicts}
-        for name, value in {**said, "_digest": None}.items():
+        same = {"width": self.width, "verdicts": self.verdicts, "_digest": None}
+        for name, value in {**same, "first": first, "last": last, "verdict": verdict}.items():
             object.__setattr__(found, name, value)
         return found
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Order = NDArray[np.intp] | slice
 
 AS_THEY_ARE, BACKWARDS = slice(None), slice(None, None, -1)
-#: Widths whose keys are one number each, with its type as the kernel has it and as this machine does.
-_NUMBERS = {size: (np.dtype(f">u{size}"), np.dtype(f"=u{size}")) for size in (1, 2, 4, 8)}
+#: Widths whose keys are one number each, the largest first: its type as the kernel has it, and as this machine does.
+_NUMBERS = {size: (np.dtype(f">u{size}"), np.dtype(f"=u{size}")) for size in (8, 4, 2, 1)}
 
 
 def matrix(keys: Keys, width: int) -> Octets:
@@ -37,8 +37,9 @@ def numbers(octets: Octets) -> list[NDArray[Any]]:
     """Give the keys as unsigned numbers that sort alike: one array for each 8, 4, 2 or 1 bytes, the highest first."""
     width, at, columns = octets.shape[1], 0, []
     while at < width:
-        size = next(each for each in (8, 4, 2, 1) if each <= width - at)
-        columns.append(octets[:, at : at + size].view(f">u{size}")[:, 0].astype(f"u{size}"))
+        size = next(each for each in _NUMBERS if each <= width - at)
+        theirs, ours = _NUMBERS[size]
+        columns.append(octets[:, at : at + size].view(theirs)[:, 0].astype(ours))
         at += size
     return columns
 

@@ -23,7 +23,6 @@ from gatewrit.kernel.transaction import Actual
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gatewrit.kernel.messages import Message
     from gatewrit.kernel.ruleset import Set
     from gatewrit.kernel.transaction import ActualCounter, Tenure, Touch
 
@@ -165,11 +164,8 @@ class TableReader:
         return dumped, made
 
     async def _dump(self, kind: int) -> tuple[bytes, ...]:
-        return await self._ask(messages.request(kind), "read the table")
-
-    async def _ask(self, message: Message, what: str, *, dump: bool = True) -> tuple[bytes, ...]:
-        with self._asked(what):
-            return await asyncio.to_thread(self._asking.ask, message, dump=dump)
+        with self._asked("read the table"):
+            return await asyncio.to_thread(self._asking.ask, messages.request(kind))
 
     @contextmanager
     def _asked(self, what: str) -> Iterator[None]:

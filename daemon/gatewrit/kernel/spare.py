@@ -81,7 +81,7 @@ def _limits(proc: Path, groups: Path) -> Iterator[Spare]:
 
 def _upward(root: Path, path: str, names: tuple[str, str, str]) -> Iterator[Spare]:
     limit, usage, idle = names
-    inside = path.strip("/").split("/")
+    inside = [part for part in path.split("/") if part]
     if ".." in inside:
         # A group beside our root in this namespace: nothing of it can be seen.
         inside = []
